@@ -1,0 +1,36 @@
+# Set-up, first run, tests. `make run` and `make test` need Python 3.10+ and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+.PHONY: run test lint lock clean
+
+run: $(VENV)/.installed ## the sample study: plan, train, tables, report
+	$(BIN)/python launch.py --grid losses
+
+test: $(VENV)/.installed-test ## the default tests: no network, no GPU, under five minutes on two cores
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("lossgrid needs Python 3.10 or newer, this is " + sys.version.split()[0] + "; run: make PYTHON=python3.11") if sys.version_info < (3, 10) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[test]'
+	touch $@ $(VENV)/.installed
+
+lock: $(VENV)/.installed-test ## constraints.txt anew, from what is installed
+	$(BIN)/python -m pip freeze --exclude-editable --exclude torch | grep -v '^-e' > constraints.txt
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,120 @@
+"""Answer the question of a study in one sentence, and say what that sentence does not show.
+
+Pure: summaries in, plain text out. Rates are fractions, shown as per cent with one decimal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from launcher.stats import MIN_SEEDS, MIN_SPEAKERS
+
+NOT_MEASURED = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The sentence at the head of a report, the variant it names, and the cautions beneath it."""
+
+    headline: str
+    best: str | None = None
+    cautions: tuple[str, ...] = ()
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """Write a fraction as per cent; what was not measured (missing, infinite) is a dash."""
+    return f"{fraction * 100:.{digits}f} %" if np.isfinite(fraction) else NOT_MEASURED
+
+
+def points(difference: float) -> str:
+    """Write a difference of two rates in percentage points, always with its sign."""
+    if not np.isfinite(difference):
+        return NOT_MEASURED
+    text = f"{difference * 100:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\N{MINUS SIGN}")
+
+
+def interval(low: float, high: float) -> str:
+    """Write an interval in percentage points."""
+    return f"[{points(low)}, {points(high)}]"
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun, in the plural unless it is one."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def answer(results: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFrame, baseline: str | None) -> Answer:
+    """Compose the answer from what has finished so far.
+
+    Args:
+        results: one row per requested trial.
+        summary: `launcher.stats.summary_by_variant` of WER.
+        paired: `launcher.stats.paired_to_baseline`.
+        baseline: the variant that `paired` compares with.
+    """
+    if results.empty:
+        return Answer("There is no trial in this study yet, so there is no answer.")
+    states = results["status"].value_counts()
+    if not states.get("done", 0):
+        so_far = ", ".join(f"{number} {state}" for state, number in states.items())
+        return Answer(f"No trial has finished ({so_far}), so there is no answer yet.")
+    measured = summary[summary["n_values"] > 0].sort_values("mean", kind="stable")
+    if measured.empty:
+        finished = count(int(states["done"]), "trial")
+        return Answer(f"{finished} finished, but none has a word error rate, so there is no answer.")
+    best = measured.iloc[0]
+    open_trials = int(states.drop(["done", "failed", "pruned"], errors="ignore").sum())
+    lead = f"So far, with {count(open_trials, 'trial')} still to finish: lowest" if open_trials else "Lowest"
+    name = f"the baseline {best['variant']}" if best["variant"] == baseline else best["variant"]
+    headline = f"{lead} WER: {name}, {percent(best['mean'])} ({_over(best)})"
+    other, comparison = _comparison(measured, paired, baseline)
+    cautions = _cautions(summary, other)
+    return Answer(headline + comparison + _limits(best, other) + ".", str(best["variant"]), cautions)
+
+
+def _over(row: pd.Series) -> str:
+    return "one seed" if row["n_values"] == 1 else f"mean of {row['n_values']} seeds"
+
+
+def _comparison(measured: pd.DataFrame, paired: pd.DataFrame, baseline: str | None) -> tuple[pd.Series | None, str]:
+    """Compare the best variant with the baseline, or the runner-up with the baseline when that is best."""
+    best = measured.iloc[0]["variant"]
+    if len(measured) == 1:
+        return None, "; no other variant has a WER to compare it with"
+    subject = measured.iloc[1]["variant"] if best == baseline else best
+    rows = paired[paired["variant"] == subject]
+    if rows.empty or not np.isfinite(rows.iloc[0]["difference"]):
+        return None, f"; there is nothing to pair {subject} with the baseline {baseline} on"
+    row = rows.iloc[0]
+    whose = f"of the next, {subject}," if best == baseline else "to"
+    whose = f"difference {whose} to it" if best == baseline else f"difference to the baseline {baseline}"
+    text = f"; {whose}: {points(row['difference'])} points {interval(row['low'], row['high'])}"
+    includes_zero = not (row["low"] > 0 or row["high"] < 0)
+    return row, text + (", an interval that includes zero" if includes_zero else "")
+
+
+def _limits(best: pd.Series, compared: pd.Series | None) -> str:
+    """End the sentence with what is too few to generalise from."""
+    num_seeds = int(best["n_values"] if compared is None else compared["n_seeds"])
+    few = [count(num_seeds, "seed")] if num_seeds < MIN_SEEDS else []
+    if compared is not None and compared["n_speakers"] < MIN_SPEAKERS:
+        few.append(count(int(compared["n_speakers"]), "speaker"))
+    return f"; with {' and '.join(few)} this cannot be claimed to generalise" if few else ""
+
+
+def _cautions(summary: pd.DataFrame, compared: pd.Series | None) -> tuple[str, ...]:
+    """List what a reader has to know before using the sentence."""
+    found = [str(compared["caution"])] if compared is not None and compared["caution"] else []
+    short = summary[summary["n_values"] < summary["n_requested"]]
+    if len(short):
+        lacking = ", ".join(f"{row.variant} ({row.n_values} of {row.n_requested})" for row in short.itertuples())
+        found.append(f"Not every seed has a WER: {lacking}. Means over different seeds are not comparable.")
+    if len(summary) > 2:
+        found.append(
+            f"The lowest of {len(summary)} variants was picked after looking; intervals are not corrected for that."
+        )
+    return tuple(found)

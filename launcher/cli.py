@@ -1,0 +1,112 @@
+"""The commands. Click parses; everything else is imported when it is needed, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+EXIT_BAD_REQUEST, EXIT_FAILED_TRIALS, EXIT_INTERRUPTED = 2, 3, 130
+_FOLDER = click.Path(path_type=Path)
+
+
+def main() -> None:
+    """Run the command line; a request that cannot be carried out is one message and exit code 2."""
+    try:
+        sys.exit(cli.main(standalone_mode=False, prog_name=Path(sys.argv[0]).name) or 0)
+    except click.exceptions.Exit as finished:
+        sys.exit(finished.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(EXIT_BAD_REQUEST)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; the same command goes on where this one stopped", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except ValueError as error:
+        if not getattr(error, "is_request_error", False):
+            raise
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(EXIT_BAD_REQUEST)
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Exit codes: 0 all trials done; 2 the request was wrong; 3 some trials failed; 130 interrupted, can be resumed.",
+)
+@click.version_option(package_name="lossgrid")
+@click.option(
+    "--grid", metavar="NAME", help="Search space to run, for example: losses. Alone it runs on the sample corpus."
+)
+@click.option("--config", type=_FOLDER, help="Experiment file (.conf).")
+@click.option("--data", metavar="PATH", help="Manifest (.csv, .tsv, .jsonl, .parquet) or prepared store.")
+@click.option("--out", type=_FOLDER, help="Folder of the study.  [default: results/GRID]")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+              help='Any configuration key; commas make an axis: --set seed=1,2,3. Also "Section.key=value".')  # fmt: skip
+@click.option("--plan", is_flag=True, help="List the trials and what is done of them; run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout.")
+@click.option("--address", help="Ray cluster to run on.  [default: RAY_ADDRESS, else this machine]")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True,
+              help="Workers that share each update of a trial, one device each.")  # fmt: skip
+@click.option("--backend", type=click.Choice(["train", "tune"]), default="train", show_default=True,
+              help="Ray Train inside each trial, or the training function alone (starts sooner, one worker).")  # fmt: skip
+@click.option("--max-concurrent", type=click.IntRange(1), help="Trials at a time.  [default: as many as devices]")
+@click.option("--retry-failed", is_flag=True, help="Run trials again that failed before.")
+@click.option("--fresh", is_flag=True, help="Run all trials again; what they measured before is kept aside.")
+@click.option("--fail-fast", is_flag=True, help="Stop behind checkpoints as soon as one trial fails.")
+@click.pass_context
+def cli(context: click.Context, grid: str | None, **options: Any) -> int | None:
+    """Which utterances does my CTC loss listen to, and what does that do to the word error rate of each group?"""
+    if context.invoked_subcommand is not None:
+        if grid is not None:
+            raise click.UsageError(f"--grid {grid} and the command {context.invoked_subcommand} exclude each other")
+        return None
+    if grid is None:
+        click.echo(context.get_help())
+        return 0 if len(sys.argv) == 1 else EXIT_BAD_REQUEST
+    from launcher.grid import Request, execute
+
+    out = options.pop("out") or Path("results") / grid
+    return execute(Request(grid=grid, out=out, command=_command(), **options))
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout.")
+def status(folder: Path, as_json: bool) -> int:
+    """Show the trials of a study, running or not."""
+    from launcher import results, show
+
+    return show.results_table(results.load(folder), as_json=as_json)
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=_FOLDER)
+def report(folder: Path) -> None:
+    """Write report.html of a study anew."""
+    from launcher import report as html
+    from launcher import results
+
+    click.echo(html.write(results.load(folder), folder / "report.html"))
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.option("-f", "--format", "kind", type=click.Choice(["csv", "json", "parquet"]), default="csv", show_default=True)
+def export(folder: Path, kind: str) -> None:
+    """Write the tables of a study into DIR/export."""
+    from launcher import results
+
+    for path in results.export(folder, kind):
+        click.echo(path)
+
+
+def _command() -> str:
+    """Write the command line as it can be typed again."""
+    import shlex
+
+    program = Path(sys.argv[0]).name
+    words = ["python", program] if program.endswith(".py") else [program]
+    return shlex.join([*words, *sys.argv[1:]])

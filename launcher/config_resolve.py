@@ -1,0 +1,238 @@
+"""What each entry of a configuration means: a value, an axis, an old spelling (a warning), or a problem."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from launcher.config_file import PATHS, Entry
+from launcher.config_keys import QUIET, RENAMED_VALUES, Meaning, asks_for_nothing, meaning
+from launcher.config_schema import SECTIONS, convert, keys, takes_list
+from launcher.config_values import is_none, nearest, read_text, short, shown, split_values
+
+STUDY = "Study"
+#: Keys of [Study] that are no axes.
+BASELINE, GROUPS = "baseline", "groups"
+# A file with more problems than this is no experiment file; each costs a search for the nearest key.
+_MOST_PROBLEMS = 100
+
+
+@dataclass
+class Draft:
+    """A configuration while it is put together."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    axes: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    baseline: str | None = None
+    groups: tuple[str, ...] = ("group",)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def known_sections(draft: Draft, entries: Iterable[Entry], sections: Iterable[str], place: str) -> list[Entry]:
+    """Return the entries of the sections that exist; note each other section once."""
+    for name in sections:
+        if name not in (*SECTIONS, STUDY, PATHS):
+            draft.problems.append(f"[{short(name)}] of {place}: {_unknown_section(name)}")
+    return [entry for entry in entries if entry.section in (*SECTIONS, STUDY)]
+
+
+def apply_values(draft: Draft, entries: Iterable[Entry], *, drop_axes: bool = False) -> None:
+    """Set the values of a layer (a file, or given values); in it no key may be given twice differently.
+
+    Args:
+        draft: where the values go; what is there already is replaced.
+        entries: one per key.
+        drop_axes: a key that is set is no axis any more.
+    """
+    given: dict[str, Entry] = {}
+    for entry in entries:
+        if _is_full(draft):
+            return
+        for target in _live_targets(draft, entry):
+            problems, value = _typed(target, entry)
+            draft.problems.extend(problems)
+            if problems:
+                continue
+            if target in given and draft.values[target] != value:
+                draft.problems.append(f"{entry.label}: it contradicts {given[target].label}; keep one of them")
+            given[target] = entry
+            draft.values[target] = value
+            if drop_axes:
+                draft.axes.pop(target, None)
+
+
+def apply_study(draft: Draft, entries: Iterable[Entry]) -> None:
+    """Read [Study]: baseline, groups and the axes."""
+    for entry in entries:
+        if _is_full(draft):
+            return
+        if entry.key == BASELINE:
+            _set_baseline(draft, entry)
+        elif entry.key == GROUPS:
+            _set_groups(draft, entry)
+        else:
+            section, dot, key = entry.key.rpartition(".")
+            _set_axis(draft, Entry(section if dot else None, key, entry.value, entry.label), always=True)
+
+
+def apply_overrides(draft: Draft, overrides: Sequence[str]) -> None:
+    """Apply what followed `--set`, in order."""
+    for override in overrides:
+        name, equals, value = override.partition("=")
+        section, dot, key = name.strip().rpartition(".")
+        entry = Entry(section if dot else None, key.strip(), value, f"--set {shown(override)}")
+        if not equals:
+            draft.problems.append(_without_equals(entry))
+        elif key in (BASELINE, GROUPS) and section in ("", STUDY):
+            (_set_baseline if key == BASELINE else _set_groups)(draft, entry)
+        else:
+            _set_axis(draft, entry, always=False)
+
+
+def _is_full(draft: Draft) -> bool:
+    """Return whether to stop looking; says so once."""
+    if len(draft.problems) == _MOST_PROBLEMS:
+        draft.problems.append("there are too many problems; the rest was not checked")
+    return len(draft.problems) > _MOST_PROBLEMS
+
+
+def _unknown_section(name: str) -> str:
+    allowed = [*SECTIONS, STUDY, PATHS]
+    # People shorten the names to their first word, so that is compared too.
+    spellings = {spelling.lower(): full for full in allowed for spelling in (full.split()[0], full)}
+    found = nearest(name.lower(), spellings)
+    hint = f"did you mean [{spellings[found]}]?" if found else f"there are {', '.join(allowed)}"
+    return f"unknown section; {hint}"
+
+
+def _without_equals(entry: Entry) -> str:
+    """Return what to say of a `--set` without a value: the key it may have been meant for."""
+    homes = {name: home for home in SECTIONS for name in keys(home)}
+    near = nearest(entry.key, homes)
+    place = f" (a key of [{homes[near]}])" if near else ""
+    return f"{entry.label}: '=' and a value are missing; write --set {near or 'KEY'}=VALUE{place}"
+
+
+def _look_up(draft: Draft, entry: Entry) -> Meaning:
+    """Find out what a key means; what it sets nothing for is noted."""
+    if entry.section is not None and entry.section not in SECTIONS:
+        draft.problems.append(f"{entry.label}: {_unknown_section(entry.section)}")
+        return Meaning()
+    found = meaning(entry.section, entry.key)
+    if found.unknown:
+        draft.problems.append(f"{entry.label}: {found.unknown}")
+    elif found.no_effect:
+        draft.warnings.append(f"{entry.label}: {found.spelling} has no effect; {found.no_effect}")
+    elif found.refused and asks_for_nothing(found.spelling, entry.value):
+        draft.warnings.append(f"{entry.label}: {found.spelling} has no effect in this version; leave it out")
+    elif found.refused:
+        draft.problems.append(f"{entry.label}: {found.spelling} {found.refused}; leave it out")
+    return found
+
+
+def _live_targets(draft: Draft, entry: Entry) -> tuple[str, ...]:
+    """Return the "Section.key" that an entry sets."""
+    found = _look_up(draft, entry)
+    _warn_of_spelling(draft, entry, found, [entry.value])
+    return found.targets
+
+
+def _warn_of_spelling(draft: Draft, entry: Entry, found: Meaning, items: list[Any]) -> None:
+    """Warn, once for a key, where the spelling of the key, a value or the section is not today's."""
+    if not found.targets or entry.key in QUIET:
+        return
+    home = found.targets[0].partition(".")[0]
+    today = [_renamed_value(found.targets[0], item) for item in items]
+    if today != items or found.spelling != entry.key or entry.section not in (home, None):
+        keys = " and ".join(target.partition(".")[2] for target in found.targets)
+        values = shown(", ".join(map(str, today)))[1:-1]
+        draft.warnings.append(f"{entry.label}: today this is written {keys} = {values} in [{home}]")
+
+
+def _renamed_value(target: str, value: Any) -> Any:
+    return RENAMED_VALUES.get((target, value.strip()), value) if isinstance(value, str) else value
+
+
+def _typed(target: str, entry: Entry) -> tuple[list[str], Any]:
+    """Return the typed value of an entry, or what is wrong with it."""
+    try:
+        value = convert(target, _renamed_value(target, entry.value), literal=entry.literal)
+        if entry.key == "warmup_ratio" and not 0 <= value < 1:
+            raise ValueError("a share of the steps, from 0 up to, but not, 1, is needed")
+    except ValueError as error:
+        listed = isinstance(entry.value, str) and "," in entry.value and not takes_list(target)
+        hint = f"; the values of an axis belong in [{STUDY}]" if listed and entry.section in SECTIONS else ""
+        return [f"{entry.label}: {error}{hint}"], None
+    return [], value
+
+
+def _items(target: str, value: Any, *, always: bool) -> list[Any]:
+    """Return the single values of an axis; a list in brackets is one value of a key that takes lists."""
+    if not isinstance(value, str):
+        return list(value) if isinstance(value, (list, tuple, range)) else [value]
+    if not always and takes_list(target) and not value.strip().startswith(("[", "{")):
+        return [value]
+    return list(split_values(value))
+
+
+def _set_axis(draft: Draft, entry: Entry, *, always: bool) -> None:
+    """Read an axis; one value alone is an axis only in [Study] (`always`), a plain value after `--set`."""
+    found = _look_up(draft, entry)
+    if not found.targets:
+        return
+    target, *others = found.targets
+    try:
+        items = _items(target, entry.value, always=always)
+    except ValueError as error:
+        draft.problems.append(f"{entry.label}: {error}")
+        return
+    if len(items) == 1 and not always:
+        apply_values(draft, [dataclasses.replace(entry, value=items[0])], drop_axes=True)
+    elif others:
+        keys = " or ".join(found.targets)
+        draft.problems.append(f"{entry.label}: it stands for two keys, so it is no axis; write {keys}")
+    elif not items:
+        draft.problems.append(f"{entry.label}: an axis needs at least one value")
+    elif always and target in draft.axes:
+        draft.problems.append(f"{entry.label}: [{STUDY}] has this axis already, under another spelling")
+    else:
+        _warn_of_spelling(draft, entry, found, items)
+        draft.axes[target] = _values_of_axis(draft, entry, target, items)
+
+
+def _values_of_axis(draft: Draft, entry: Entry, target: str, items: list[Any]) -> tuple[Any, ...]:
+    values: list[Any] = []
+    for item in items:
+        problems, value = _typed(target, dataclasses.replace(entry, value=item))
+        draft.problems.extend(f"{problem} (the value {shown(item)})" for problem in problems)
+        if not problems and value in values:
+            draft.problems.append(f"{entry.label}: the value {shown(item)} stands there twice")
+        values.append(value)
+        if _is_full(draft):
+            break
+    return tuple(values)
+
+
+def _set_baseline(draft: Draft, entry: Entry) -> None:
+    try:
+        text = read_text(str(entry.value))
+    except ValueError as error:
+        draft.problems.append(f"{entry.label}: {error}")
+        return
+    nothing = not text.words or (is_none(text.words) and not text.quoted)
+    draft.baseline = None if nothing else text.words
+
+
+def _set_groups(draft: Draft, entry: Entry) -> None:
+    try:
+        items = split_values(entry.value) if isinstance(entry.value, str) else [str(item) for item in entry.value]
+        names = tuple(read_text(item).words for item in items)
+    except (TypeError, ValueError) as error:
+        draft.problems.append(f"{entry.label}: {error}; write the columns of the manifest, such as groups = group, l1")
+        return
+    if not names or not all(names) or len(set(names)) < len(names):
+        draft.problems.append(f"{entry.label}: name at least one column of the manifest, each once")
+    draft.groups = names

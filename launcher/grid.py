@@ -1,0 +1,207 @@
+"""`--grid`: plan, prepare the data, run what is missing, write tables and report."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rich.console import Console
+
+from launcher import config, folder, progress, results, show
+from launcher.config import Configuration, ConfigurationError
+from launcher.study import Prepared, Study, Trial
+
+EXIT_DONE, EXIT_INTERRUPTED = 0, 130
+_DATASET = "Training Configuration.dataset_path"
+_WIDE = 100_000
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asked for; see `launch.py --help`."""
+
+    grid: str
+    out: Path
+    command: str
+    config: Path | None = None
+    data: str | None = None
+    overrides: tuple[str, ...] = ()
+    plan: bool = False
+    as_json: bool = False
+    address: str | None = None
+    workers: int = 1
+    backend: str = "train"
+    max_concurrent: int | None = None
+    retry_failed: bool = False
+    fresh: bool = False
+    fail_fast: bool = False
+
+
+def execute(request: Request) -> int:
+    """Carry out a request.
+
+    Returns:
+        the exit code: 0 all done, 3 some trials failed, 130 interrupted.
+
+    Raises:
+        ValueError: with `is_request_error`, when the request cannot be carried out as it stands.
+    """
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE, soft_wrap=not sys.stderr.isatty())
+    study = plan(request, console)
+    with folder.held(request.out, wanted=not request.plan):
+        data = _prepare(study, request, console)
+        study = study.with_data(data.fingerprint)
+        trials = study.trials()
+        rows = {trial.trial_id: results.outcome(results.trial_folder(request.out, trial.trial_id)) for trial in trials}
+        if request.plan:
+            show.plan(study, trials, rows, as_json=request.as_json)
+            return EXIT_DONE
+        _say_rejects(data, console)
+        folder.describe_study(study, trials, data, request.out, request.command)
+        todo = _todo(trials, rows, request, console)
+        interrupted = _run(study, trials, todo, rows, data, request, console) if todo else False
+        return _conclude(request, console, interrupted)
+
+
+def plan(request: Request, console: Console) -> Study:
+    """Resolve the configuration and let the search space make its study; warnings go to the console."""
+    space = _search_space(request.grid)
+    configuration = config.load(request.config, request.overrides, defaults=space.DEFAULTS)
+    if request.data is not None:
+        configuration = configuration.with_values({_DATASET: request.data})
+    for warning in configuration.warnings:
+        console.print(f"Warning: {warning}", style="yellow", markup=False, highlight=False)
+    if _DATASET in configuration.axes:
+        raise ConfigurationError(
+            f"dataset_path cannot be an axis: {configuration.axes[_DATASET]}; run one study per corpus"
+        )
+    return space.study(configuration)
+
+
+def _search_space(name: str) -> ModuleType:
+    import search_spaces
+
+    known = sorted(module.name for module in pkgutil.iter_modules(search_spaces.__path__))
+    if name not in known:
+        raise ConfigurationError(f"unknown --grid {name!r}; choose one of: {', '.join(known)}")
+    return importlib.import_module(f"search_spaces.{name}")
+
+
+def _prepare(study: Study, request: Request, console: Console) -> Prepared:
+    source = _one_source(study.configurations)
+    models = [configuration.as_dict()["Model Configuration"] for configuration in study.configurations]
+    with progress.reading(console, "reading audio") as bar:
+        task = bar.add_task("audio", total=None)
+        return pkgutil.resolve_name(study.prepare)(
+            source, request.out / "stores", models, study.groups,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+
+
+def _one_source(configurations: Sequence[Configuration]) -> str:
+    (source,) = {configuration.training.dataset_path for configuration in configurations}
+    return source
+
+
+def _say_rejects(data: Prepared, console: Console) -> None:
+    description = data.description
+    for column, value in description.get("filled", {}).items():
+        console.print(f"Note: the manifest has no column {column}; {value!r} stands in for it", markup=False)
+    rejects: Mapping[str, int] = description["rejects"]
+    if rejects:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in rejects.items())
+        console.print(
+            f"Rejected {sum(rejects.values())} of {sum(rejects.values()) + description['utterances']} utterances: "
+            f"{reasons}; each is listed in rejects.parquet and in the report",
+            style="yellow", markup=False, highlight=False,
+        )  # fmt: skip
+
+
+def _todo(trials: Sequence[Trial], rows: dict[str, dict[str, Any]], request: Request, console: Console) -> list[Trial]:
+    """Choose the trials to run: what is neither done nor failed, and more on request."""
+    if request.fresh:
+        folder.set_aside(trials, rows, request.out)
+    failed = [trial for trial in trials if rows[trial.trial_id]["status"] == "failed"]
+    done = sum(row["status"] == "done" for row in rows.values())
+    again = failed if request.retry_failed else []
+    todo = [trial for trial in trials if rows[trial.trial_id]["status"] not in ("done", "failed") or trial in again]
+    kept = f"; {len(failed)} failed before (--retry-failed runs them again)" if failed and not again else ""
+    console.print(f"{len(trials)} trials: {done} done, {len(todo)} to run{kept}", markup=False, highlight=False)
+    return todo
+
+
+def _run(
+    study: Study, trials: Sequence[Trial], todo: Sequence[Trial], rows: Mapping[str, Mapping[str, Any]],
+    data: Prepared, request: Request, console: Console,
+) -> bool:  # fmt: skip
+    from launcher import cluster
+
+    stop_file = request.out.resolve() / f".stop-{os.getpid()}"
+    console.print(
+        "starting Ray ..." if request.address is None else f"connecting to {request.address} ...", markup=False
+    )
+    try:
+        with cluster.connected(request.address) as connected:
+            sizing = cluster.size(
+                connected, len(todo), workers=request.workers, backend=request.backend,
+                max_concurrent=request.max_concurrent,
+            )  # fmt: skip
+            jobs = [_job(study, trial, data, request, stop_file, sizing.cpus_per_worker) for trial in todo]
+            device = "GPU" if sizing.use_gpu else "CPU"
+            console.print(
+                f"{sizing.max_concurrent} trials at a time, {sizing.workers} {device} worker(s) each", markup=False
+            )
+            from launcher import run  # imports Ray, which reads its environment once: not before it is set
+
+            log = (request.out / "ray.log").open("a", encoding="utf-8")
+            # Ray writes banners and warnings to stdout, which is for data.
+            with log, redirect_stdout(log), progress.Board(trials, rows, console) as board:
+                return run.run(
+                    jobs, study.train_fn, cluster=connected, sizing=sizing, backend=request.backend,
+                    stop_file=stop_file, fail_fast=request.fail_fast, listener=board,
+                )  # fmt: skip
+    finally:
+        stop_file.unlink(missing_ok=True)
+
+
+def _job(study: Study, trial: Trial, data: Prepared, request: Request, stop_file: Path, threads: int) -> dict[str, Any]:
+    place = results.trial_folder(request.out.resolve(), trial.trial_id)
+    board = request.out.resolve() / "tensorboard" / trial.trial_id if trial.configuration.training.tensorboard else None
+    place.mkdir(parents=True, exist_ok=True)
+    results.write_whole(
+        place / "trial.conf", lambda path: path.write_text(trial.configuration.to_conf(), encoding="utf-8")
+    )
+    return {
+        "trial_id": trial.trial_id,
+        "axes": dict(trial.axes),
+        "sections": trial.configuration.as_dict(),
+        "groups": list(study.groups),
+        "store": str(Path(data.path).resolve()),
+        "folder": str(place),
+        "tensorboard": str(board) if board is not None else None,
+        "stop_file": str(stop_file),
+        "threads": threads,
+    }
+
+
+def _conclude(request: Request, console: Console, interrupted: bool) -> int:
+    from launcher import report
+
+    results.write_tables(request.out)
+    tables = results.load(request.out)
+    page = report.write(tables, request.out / "report.html")
+    code = show.results_table(tables, as_json=request.as_json, extra={"out": str(request.out), "report": str(page)})
+    show.failures(tables, console)
+    console.print(f"report: {page}", markup=False, highlight=False)
+    if interrupted:
+        console.print(f"interrupted; to go on: {request.command}", markup=False, highlight=False)
+        return EXIT_INTERRUPTED
+    return code

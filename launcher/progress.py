@@ -1,0 +1,137 @@
+"""What a person sees while a study runs: a live table on a terminal, a line per finished trial otherwise. To stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from launcher.study import Trial
+
+_COLOURS = {"done": "green", "failed": "red", "running": "cyan", "interrupted": "yellow", "pending": "dim"}
+_MAX_ROWS = 30
+
+
+class Board:
+    """Follows the trials of one run.
+
+    Args:
+        trials: the trials of the study, in the order of the plan.
+        rows: what is known of each so far, by trial id.
+        console: where to write; redraws only when it is a terminal.
+    """
+
+    def __init__(self, trials: Sequence[Trial], rows: Mapping[str, Mapping[str, Any]], console: Console) -> None:
+        self.trials, self.console = trials, console
+        self.rows: dict[str, dict[str, Any]] = {name: dict(row) for name, row in rows.items()}
+        self._began: dict[str, float] = {}
+        self._started = time.monotonic()
+        self._note = ""
+        self._live = Live(get_renderable=self.table, console=console, refresh_per_second=2, transient=True)
+
+    def __enter__(self) -> Board:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.console.is_terminal:
+            self._live.stop()
+
+    def started(self, trial_id: str) -> None:
+        """Note that a trial was given its resources."""
+        self._began.setdefault(trial_id, time.monotonic())
+        self.rows[trial_id]["status"] = "running"
+
+    def reported(self, trial_id: str, metrics: Mapping[str, Any]) -> None:
+        """Note the last scores of a running trial."""
+        kept = ("update", "updates", "wer", "cer", "nll_per_label")
+        self.rows[trial_id].update({name: metrics[name] for name in kept if name in metrics})
+
+    def finished(self, trial_id: str, row: Mapping[str, Any]) -> None:
+        """Note how a trial ended; print its line when there is no live table."""
+        self.rows[trial_id].update(row)
+        if row["status"] in ("done", "failed") and not self.console.is_terminal:
+            ended = sum(known["status"] in ("done", "failed") for known in self.rows.values())
+            self.console.print(f"[{ended}/{len(self.rows)}] {trial_id}: {outcome(row)}", markup=False, highlight=False)
+
+    def stopping(self) -> None:
+        """Say that running trials finish their checkpoints."""
+        self._note = "stopping: running trials finish their checkpoints (Ctrl-C again stops at once)"
+        if not self.console.is_terminal:
+            self.console.print(self._note, markup=False)
+
+    def table(self) -> Table:
+        """Draw the trials as they stand; of a long study those that have begun last."""
+        table = Table(title=self._title(), caption=self._note or None, title_justify="left", expand=False)
+        for name, justify in (("trial", "left"), ("status", "left"), ("update", "right"), ("WER", "right"),
+                              ("CER", "right"), ("NLL/label", "right"), ("time", "right")):  # fmt: skip
+            table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        shown = self.trials
+        if len(shown) > _MAX_ROWS:
+            order = {"running": 0, "failed": 1, "done": 2}
+            shown = sorted(shown, key=lambda trial: order.get(self.rows[trial.trial_id]["status"], 3))[:_MAX_ROWS]
+        for trial in shown:
+            row = self.rows[trial.trial_id]
+            status = row["status"]
+            table.add_row(
+                trial.trial_id, f"[{_COLOURS.get(status, 'white')}]{status}[/]", _updates(row), per_cent(row.get("wer")),
+                per_cent(row.get("cer")), number(row.get("nll_per_label")), self._time(trial.trial_id),
+            )  # fmt: skip
+        return table
+
+    def _title(self) -> str:
+        done = sum(row["status"] == "done" for row in self.rows.values())
+        failed = sum(row["status"] == "failed" for row in self.rows.values())
+        return f"{done} of {len(self.rows)} trials done, {failed} failed, {_clock(time.monotonic() - self._started)}"
+
+    def _time(self, trial_id: str) -> str:
+        row = self.rows[trial_id]
+        if row.get("seconds") is not None:
+            return _clock(row["seconds"])
+        return _clock(time.monotonic() - self._began[trial_id]) if trial_id in self._began else ""
+
+
+def outcome(row: Mapping[str, Any]) -> str:
+    """Say in one line how a trial ended."""
+    if row["status"] == "done":
+        return (
+            f"done, WER {per_cent(row.get('wer'))}, CER {per_cent(row.get('cer'))}, "
+            f"NLL/label {number(row.get('nll_per_label'))}, {_clock(row.get('seconds') or 0)}"
+        )
+    return f"{row['status']}: {row.get('error') or ''}".rstrip(": ")
+
+
+def reading(console: Console, what: str) -> Progress:
+    """Make the bar that shows how data are read: files done, files per second and time left."""
+    return Progress(
+        TextColumn(what), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(show_speed=True), TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+
+
+def per_cent(value: float | None) -> str:
+    """Write a fraction as per cent with one decimal; nothing when it is not known."""
+    return "" if value is None or value != value else f"{100 * value:.1f} %"
+
+
+def number(value: float | None) -> str:
+    """Write a number with three decimals; nothing when it is not known."""
+    return "" if value is None or value != value else f"{value:.3f}"
+
+
+def _updates(row: Mapping[str, Any]) -> str:
+    if row.get("update") is not None and row.get("updates"):
+        return f"{row['update']}/{row['updates']}"
+    return str(row.get("updates") or "")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

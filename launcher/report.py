@@ -1,0 +1,153 @@
+"""Write the report of a study: one HTML file that opens in a browser, offline, with nothing beside it.
+
+The page is a pure function of the tables: the same tables give the same bytes. It is complete at every
+stage of a study; where there is no answer yet, it says so.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from launcher import sections
+from launcher.answer import answer, count
+from launcher.stats import StudyTables, paired_to_baseline, pick_baseline, summary_by_variant, with_columns
+
+_RESULT_COLUMNS = "trial_id variant status error attempts wer cer data_fingerprint git_sha".split()
+
+
+def write(tables: StudyTables, path: Path) -> Path:
+    """Write the report, whole or not at all.
+
+    Args:
+        tables: the study and its tables; any of them may be empty.
+        path: the HTML file to write; missing folders are made, an existing file is replaced.
+
+    Returns:
+        The path written.
+    """
+    page = render(tables)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The same folder, because a rename is only atomic within one file system.
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(page)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def render(tables: StudyTables) -> str:
+    """Return the report as HTML."""
+    environment = Environment(
+        loader=PackageLoader("launcher", "."), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    # The library is inlined once and trusted; everything else goes through autoescape.
+    template = environment.get_template("report.html.j2")
+    return template.render(**content(tables), plotly_js=Markup(get_plotlyjs()))
+
+
+def content(tables: StudyTables) -> dict[str, Any]:
+    """Return what the template shows: text, `sections.Table`s and `sections.Figure`s."""
+    study = tables.study
+    results = with_columns(tables.results, _RESULT_COLUMNS)
+    baseline, baseline_problem = _baseline(results, study.get("baseline"))
+    summary = summary_by_variant(results, "wer")
+    paired = paired_to_baseline(results, tables.utterances, baseline)
+    found = answer(results, summary, paired, baseline)
+    groups = list(study.get("groups") or [])
+    data = study.get("data") or {}
+    return {
+        "title": study.get("study") or "unnamed study",
+        "question": study.get("question"),
+        "command": study.get("command") or "The command was not recorded.",
+        "answer": found,
+        "warnings": [*baseline_problem, *_mixed(results, data)],
+        "facts": _facts(study, data),
+        "counts": sections.counts_table(data),
+        "reject_reasons": _reject_reasons(data, tables.rejects),
+        "environment": sorted((study.get("environment") or {}).items()),
+        "progress": _progress(results),
+        "main": sections.main_table(results, paired, baseline),
+        "strip": sections.strip_figure(results),
+        "groups": [sections.group_section(results, tables.utterances, name) for name in groups],
+        "curves": sections.curve_figures(tables.history, results),
+        "trials": sections.trials_table(results),
+        "worst": sections.worst_table(results, tables.utterances, found.best, groups),
+        "rejects": sections.rejects_table(tables.rejects),
+        "fingerprint": data.get("fingerprint"),
+    }
+
+
+def _baseline(results: pd.DataFrame, wanted: str | None) -> tuple[str | None, list[str]]:
+    """Return the baseline to compare with; one that is not in the study is reported, not an error."""
+    if wanted is None or wanted in set(results["variant"]):
+        return pick_baseline(results, wanted), []
+    baseline = pick_baseline(results, None)
+    if baseline is None:
+        return None, []
+    problem = f"The baseline {wanted!r} is not a variant of this study; compared with {baseline!r} instead."
+    return baseline, [problem]
+
+
+def _mixed(results: pd.DataFrame, data: dict[str, Any]) -> list[str]:
+    """Say when the trials were not all run on the same data or by the same code."""
+    warnings = []
+    prints = {*results["data_fingerprint"].dropna(), *filter(None, [data.get("fingerprint")])}
+    if len(prints) > 1:
+        listed = ", ".join(sorted(map(str, prints)))
+        warnings.append(f"The trials were run on different data: fingerprints {listed}.")
+    commits = set(results["git_sha"].dropna())
+    if len(commits) > 1:
+        listed = ", ".join(sorted(map(str, commits)))
+        warnings.append(f"The trials were run by different code: commits {listed}.")
+    return warnings
+
+
+def _facts(study: dict[str, Any], data: dict[str, Any]) -> list[tuple[str, str]]:
+    """List what was run, as name and value; what was not recorded is said to be so."""
+    axes, versions = study.get("axes") or {}, study.get("environment") or {}
+    return [
+        ("Data", str(data.get("source") or "not recorded")),
+        ("Fingerprint of the data", str(data.get("fingerprint") or "not recorded")),
+        ("Utterances", f"{data['utterances']:,}" if "utterances" in data else "not recorded"),
+        ("Speech", f"{data['hours']:.2f} hours" if "hours" in data else "not recorded"),
+        *((f"Axis: {name}", ", ".join(map(str, values))) for name, values in axes.items()),
+        ("Baseline", str(study.get("baseline") or "the first variant")),
+        ("Versions", ", ".join(f"{name} {value}" for name, value in versions.items()) or "not recorded"),
+        ("Created", str(study.get("created") or "not recorded")),
+    ]
+
+
+def _reject_reasons(data: dict[str, Any], rejects: pd.DataFrame) -> list[tuple[Any, int]]:
+    """Count rejects by reason: as the study recorded them, or else from the table itself."""
+    counts = data.get("rejects")
+    if counts is None and "reason" in rejects.columns:
+        counts = rejects["reason"].value_counts().to_dict()
+    return sorted((counts or {}).items(), key=lambda item: (-item[1], item[0]))
+
+
+def _progress(results: pd.DataFrame) -> dict[str, Any]:
+    """Return how many trials are in which state, and the errors of those that failed."""
+    states = {str(name): int(number) for name, number in results["status"].value_counts().items()}
+    done = states.pop("done", 0)
+    failed = results[results["status"] == "failed"]
+    rest = ", ".join(f"{number} {name}" for name, number in sorted(states.items()))
+    return {
+        "done": done,
+        "total": len(results),
+        "text": f"{done} of {count(len(results), 'trial')} done" + (f", {rest}" if rest else ""),
+        "failures": [(row.trial_id, sections.text(row.error).text) for row in failed.itertuples()],
+    }

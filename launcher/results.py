@@ -1,0 +1,236 @@
+"""The tables of a study: every requested trial has its row, whatever became of it.
+
+The folder of a study: study.json (what was requested), trials/<trial_id>/ (what each trial measured; the truth), and
+results.parquet, utterances.parquet, history.parquet, rejects.parquet (the union, written when a run ends).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+STATUSES = ("done", "failed", "pruned", "running", "pending", "interrupted")
+_TEXT = ("trial_id", "study", "variant", "status", "error", "started", "finished", "node", "device", "git_sha",
+         "data_fingerprint", "config")  # fmt: skip
+_NUMBERS = ("wer", "cer", "nll_per_label", "clip_fraction", "grad_norm", "padding_fraction", "audio_seconds_per_second",
+            "seconds")  # fmt: skip
+_COUNTS = ("attempts", "seed", "updates", "non_finite_updates", "peak_memory_bytes", "workers")
+_PARTS = ("utterances", "history")
+
+
+class ResultsError(ValueError):
+    """A folder is no study, or cannot be written to."""
+
+    is_request_error = True
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A study as data frames.
+
+    Attributes:
+        study: study.json: name, question, command, axes, baseline, groups, data, environment, trials.
+        results: one row per requested trial; wer and cer are fractions, nll_per_label in nats, seconds and bytes as named.
+        utterances: one row per trial x phase (initial, final) x evaluated utterance.
+        history: one row per trial x logged update.
+        rejects: one row per utterance that could not be used, with the reason.
+    """
+
+    study: dict[str, Any]
+    results: pd.DataFrame
+    utterances: pd.DataFrame
+    history: pd.DataFrame
+    rejects: pd.DataFrame
+
+
+def load(folder: str | Path) -> Tables:
+    """Read a study, finished or running.
+
+    Raises:
+        ResultsError: the folder holds no study.json.
+    """
+    folder = Path(folder)
+    study = read_study(folder)
+    frames = {part: _concatenate(_part_files(folder, study, part)) for part in _PARTS}
+    rejects = folder / "rejects.parquet"
+    return Tables(
+        study=study,
+        results=results_table(folder, study).to_pandas(),
+        rejects=pd.read_parquet(rejects) if rejects.is_file() else pd.DataFrame(),
+        **frames,
+    )
+
+
+def write_tables(folder: Path) -> None:
+    """Write the union of the trials' tables; memory stays flat in the number of rows."""
+    study = read_study(folder)
+    write_whole(
+        folder / "results.parquet", lambda path: pyarrow.parquet.write_table(results_table(folder, study), path)
+    )
+    for part in _PARTS:
+        files = list(_part_files(folder, study, part))
+        if files:
+            write_whole(folder / f"{part}.parquet", lambda path, files=files: _write_union(files, path))
+
+
+def export(folder: Path, kind: str) -> list[Path]:
+    """Write the tables of a study into its folder `export`, as csv, json (one object per line) or parquet."""
+    tables = load(folder)
+    written = []
+    for name in ("results", "utterances", "history", "rejects"):
+        frame: pd.DataFrame = getattr(tables, name)
+        writers = {
+            "csv": lambda path, frame=frame: frame.to_csv(path, index=False),
+            "json": lambda path, frame=frame: frame.to_json(path, orient="records", lines=True),
+            "parquet": lambda path, frame=frame: frame.to_parquet(path, index=False),
+        }
+        path = folder / "export" / f"{name}.{kind}"
+        write_whole(path, writers[kind])
+        written.append(path)
+    return written
+
+
+def read_study(folder: Path) -> dict[str, Any]:
+    """Read study.json.
+
+    Raises:
+        ResultsError: there is none, or it cannot be read.
+    """
+    try:
+        return json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ResultsError(f"{folder} holds no study (no study.json); give the folder that --out named") from error
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{folder / 'study.json'} cannot be read ({error})") from error
+
+
+def trial_folder(folder: Path, trial_id: str) -> Path:
+    """Return where a trial of a study writes."""
+    return folder / "trials" / trial_id
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """Read what became of a trial: what it measured, or its status and error.
+
+    A trial is done when its result.json is there, failed when failure.json is; with neither it is interrupted when it
+    has begun and pending when it has not.
+    """
+    attempts = _json(folder / "attempts.json").get("attempts", 0)
+    if result := _json(folder / "result.json"):
+        return {**result, "attempts": attempts}
+    failure = _json(folder / "failure.json")
+    if failure:
+        known = {name: failure.get(name) for name in ("error", "traceback", "node")}
+        return {"status": "failed", **known, "finished": failure.get("time"), "attempts": attempts}
+    return {"status": "interrupted" if attempts else "pending", "attempts": attempts}
+
+
+def record_failure(folder: Path, error: str) -> None:
+    """Note why a trial failed, unless its worker did so itself."""
+    if not (folder / "failure.json").is_file() and not (folder / "result.json").is_file():
+        write_json(folder / "failure.json", {"error": error})
+
+
+def results_table(folder: Path, study: Mapping[str, Any]) -> pa.Table:
+    """Build results.parquet: requested trials first, joined with what became of each."""
+    rows = [_row(folder, study, trial) for trial in study["trials"]]
+    axes = [name for name in study["axes"] if name not in (*_TEXT, *_COUNTS)]
+    grouped = sorted(
+        {name for row in rows for name in row if name.split("/")[0] in ("wer", "cer", "nll_per_label")} - set(_NUMBERS)
+    )
+    schema = pa.schema(
+        [
+            *((name, pa.string()) for name in _TEXT[:3]),
+            *((name, _axis_type([row.get(name) for row in rows])) for name in axes),
+            *((name, pa.int64()) for name in _COUNTS[:2]),
+            *((name, pa.string()) for name in _TEXT[3:5]),
+            *((name, pa.float64()) for name in (*_NUMBERS, *grouped)),
+            *((name, pa.int64()) for name in _COUNTS[2:]),
+            *((name, pa.string()) for name in _TEXT[5:]),
+        ]
+    )
+    for row in rows:
+        row.update({name: str(row[name]) for name in axes if schema.field(name).type == pa.string()})
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_whole(path: Path, write: Any) -> None:
+    """Let `write(temporary)` make a file, flush it to the disk and put it in place.
+
+    Raises:
+        ResultsError: the folder cannot be written to, or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ResultsError(
+            f"cannot write {path} ({error.strerror}); free or change the folder given by --out"
+        ) from error
+
+
+def _row(folder: Path, study: Mapping[str, Any], trial: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **trial["axes"],
+        **outcome(trial_folder(folder, trial["trial_id"])),
+        "trial_id": trial["trial_id"],
+        "study": study["study"],
+        "variant": trial["variant"],
+        "seed": trial["seed"],
+        "git_sha": study["environment"].get("git_sha"),
+        "data_fingerprint": study["data"]["fingerprint"],
+        "config": json.dumps(trial["configuration"], sort_keys=True),
+    }
+
+
+def _part_files(folder: Path, study: Mapping[str, Any], part: str) -> Iterator[Path]:
+    for trial in study["trials"]:
+        file = trial_folder(folder, trial["trial_id"]) / f"{part}.parquet"
+        if file.is_file():
+            yield file
+
+
+def _concatenate(files: Iterator[Path]) -> pd.DataFrame:
+    tables = [pyarrow.parquet.read_table(file) for file in files]
+    return pa.concat_tables(tables, promote_options="default").to_pandas() if tables else pd.DataFrame()
+
+
+def _write_union(files: Sequence[Path], path: Path) -> None:
+    schema = pa.unify_schemas([pyarrow.parquet.read_schema(file) for file in files])
+    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        for file in files:
+            table = pyarrow.parquet.read_table(file)
+            for name in schema.names:
+                if name not in table.column_names:
+                    table = table.append_column(schema.field(name), pa.nulls(len(table), schema.field(name).type))
+            writer.write_table(table.select(schema.names).cast(schema))
+
+
+def _axis_type(values: Sequence[Any]) -> pa.DataType:
+    kinds = {type(value) for value in values}
+    for kind, arrow in ((bool, pa.bool_()), (int, pa.int64()), (float, pa.float64())):
+        if kinds == {kind}:
+            return arrow
+    return pa.float64() if kinds == {int, float} else pa.string()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,0 +1,215 @@
+"""From a study to finished trials: the only module that imports ray.tune.
+
+Ray Tune schedules; each trial is a Tune function that wraps the training function in a `TorchTrainer` (`--backend train`)
+or calls it itself (`--backend tune`). What a trial measured is in its folder; Ray's own results are not read.
+"""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from ray import tune
+
+from launcher import results
+from launcher.cluster import DRIVER, Cluster, Sizing
+
+MAX_WORKER_FAILURES = 2
+"""How often Ray Train replaces a worker that died; an error of the training function itself is not retried."""
+MAX_TRIAL_FAILURES = 1
+"""How often Tune replaces the process that drives a trial."""
+
+
+class Listener(Protocol):
+    """Who is told what happens."""
+
+    def started(self, trial_id: str) -> None:
+        """Hear that a trial was given its resources."""
+
+    def reported(self, trial_id: str, metrics: Mapping[str, Any]) -> None:
+        """Hear what a running trial reported."""
+
+    def finished(self, trial_id: str, row: Mapping[str, Any]) -> None:
+        """Hear how a trial ended: its row of the results table."""
+
+    def stopping(self) -> None:
+        """Hear that running trials were asked to stop behind a checkpoint."""
+
+
+def run(
+    jobs: Sequence[Mapping[str, Any]],
+    train_fn: str,
+    *,
+    cluster: Cluster,
+    sizing: Sizing,
+    backend: str,
+    stop_file: Path,
+    fail_fast: bool,
+    listener: Listener,
+) -> bool:
+    """Run trials until each is done, failed or interrupted.
+
+    Args:
+        jobs: the trials to run, as plain data that travels to their workers (trial_id, folder, configuration ...).
+        train_fn: "module:function", looked up by the workers.
+        cluster: where.
+        sizing: how many at a time.
+        backend: "train" or "tune".
+        stop_file: made when trials are to stop; they look for it after every update.
+        fail_fast: stop all after the first failure.
+        listener: is told what happens, in this process.
+
+    Returns:
+        whether the study was interrupted.
+    """
+    watcher = _Watcher(stop_file, fail_fast, listener, {job["trial_id"]: Path(job["folder"]) for job in jobs})
+    driver: dict[str, float] = {DRIVER: 1} if cluster.has_driver_resource else {"CPU": 0.01}
+    device: dict[str, float] = {"CPU": sizing.cpus_per_worker, **({"GPU": 1} if sizing.use_gpu else {})}
+    drive = tune.with_parameters(
+        _drive, jobs={job["trial_id"]: dict(job) for job in jobs}, train_fn=train_fn, sizing=sizing, backend=backend
+    )
+    with tempfile.TemporaryDirectory(prefix="lossgrid-tune-") as scratch, _two_interrupts(watcher):
+        tuner = tune.Tuner(
+            tune.with_resources(drive, driver if backend == "train" else device),
+            param_space={"trial_id": tune.grid_search([job["trial_id"] for job in jobs])},
+            tune_config=tune.TuneConfig(max_concurrent_trials=sizing.max_concurrent, reuse_actors=True),
+            run_config=tune.RunConfig(
+                storage_path=scratch,
+                name="study",
+                verbose=0,
+                callbacks=[watcher],
+                failure_config=tune.FailureConfig(max_failures=MAX_TRIAL_FAILURES),
+            ),
+        )
+        tuner.fit()
+    return watcher.interrupted
+
+
+def _drive(cell: Mapping[str, Any], *, jobs: Mapping[str, Any], train_fn: str, sizing: Sizing, backend: str) -> None:
+    """Run one trial inside its Tune actor."""
+    job = jobs[cell["trial_id"]]
+    if Path(job["stop_file"]).exists():
+        tune.report({"status": "interrupted"})
+    elif backend == "tune":
+        _work(job, train_fn, _TuneSession())
+    else:
+        _train(job, train_fn, sizing)
+
+
+def _train(job: Mapping[str, Any], train_fn: str, sizing: Sizing) -> None:
+    from ray import train
+    from ray.train.torch import TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    cpus = {"CPU": sizing.cpus_per_worker}
+    TorchTrainer(
+        _Worker(train_fn),
+        train_loop_config=dict(job),
+        scaling_config=train.ScalingConfig(
+            num_workers=sizing.workers,
+            use_gpu=sizing.use_gpu,
+            resources_per_worker={**cpus, "GPU": 1} if sizing.use_gpu else cpus,
+        ),
+        run_config=train.RunConfig(
+            name=f"{job['trial_id']}-{tune.get_context().get_trial_id()}",
+            storage_path=tempfile.gettempdir() + "/lossgrid-train",
+            callbacks=[TuneReportCallback()],
+            failure_config=train.FailureConfig(max_failures=MAX_WORKER_FAILURES),
+        ),
+    ).fit()
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """The training function by name, so that the driver needs neither torch nor transformers."""
+
+    train_fn: str
+
+    def __call__(self, config: dict[str, Any]) -> str:
+        return _work(config, self.train_fn)
+
+
+def _work(job: Mapping[str, Any], train_fn: str, *session: Any) -> str:
+    os.environ["OMP_NUM_THREADS"] = str(job["threads"])
+    return pkgutil.resolve_name(train_fn)(job, *session)
+
+
+class _TuneSession:
+    """Lets the training function report to the Tune actor that it runs in."""
+
+    def report(self, metrics: Mapping[str, Any]) -> None:
+        tune.report(dict(metrics))
+
+
+class _Watcher(tune.Callback):
+    """Follows the trials for the listener; makes the stop file when they are to end."""
+
+    def __init__(self, stop_file: Path, fail_fast: bool, listener: Listener, folders: Mapping[str, Path]) -> None:
+        self.stop_file, self.fail_fast, self.listener, self.folders = stop_file, fail_fast, listener, folders
+        self.interrupted = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune saves its callbacks for a restore that is never made; what this one holds stays in this process."""
+        return {}
+
+    def stop(self) -> None:
+        """Ask running trials to stop behind a checkpoint, and waiting ones not to begin."""
+        if not self.stop_file.exists():
+            self.stop_file.touch()
+            self.listener.stopping()
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """Pass on."""
+        self.listener.started(trial.config["trial_id"])
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        """Pass on."""
+        self.listener.reported(trial.config["trial_id"], result)
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """Read what the trial left in its folder."""
+        self._ended(trial.config["trial_id"])
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """Note why Tune gave the trial up, unless its worker did so itself."""
+        name = trial.config["trial_id"]
+        results.record_failure(self.folders[name], _reason(trial))
+        self._ended(name)
+
+    def _ended(self, name: str) -> None:
+        row = results.outcome(self.folders[name])
+        self.listener.finished(name, row)
+        if row["status"] == "failed" and self.fail_fast:
+            self.stop()
+
+
+def _reason(trial: Any) -> str:
+    """Say why Tune gave a trial up (its worker left no error of its own: it was killed)."""
+    error = trial.get_error() if hasattr(trial, "get_error") else None
+    return f"the trial's process ended without a result ({type(error).__name__}: {error})" if error else "unknown"
+
+
+@contextmanager
+def _two_interrupts(watcher: _Watcher) -> Iterator[None]:
+    """First Ctrl-C: running trials finish their checkpoints. Second: stop at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if watcher.interrupted:
+            signal.signal(signal.SIGINT, before)
+            raise KeyboardInterrupt
+        watcher.interrupted = True
+        watcher.stop()
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

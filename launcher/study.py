@@ -1,0 +1,195 @@
+"""What is to be run: a study is a grid of trials that answers one question. Pure: no Ray, no torch, no files."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from launcher.config import Configuration, ConfigurationError
+
+SEED = "Trainer Arguments.seed"
+_DEFAULT_SEED = 42  # transformers' own
+# What cannot change a result stays out of a trial's id: where and how it runs, what is logged, how often it is saved.
+_NO_EFFECT = {
+    "Trainer Arguments": re.compile(
+        r"^(output_dir|logging_|log_|report_to|run_name|disable_tqdm|dataloader_|save_|use_cpu|hub_|push_to_hub|do_|"
+        r"per_device_eval_batch_size|ddp_|local_rank|resume_|skip_memory|project|trackio|include_|torch_empty)"
+    ),
+    "Training Configuration": re.compile(r"^(dataset_path|tensorboard|save_model|micro_batch_seconds)$"),
+}
+_MATTERS_FOR_BEST_MODEL = re.compile(r"^save_(strategy|steps|total_limit)$")
+
+
+class Prepared(Protocol):
+    """Data that is ready for trials."""
+
+    @property
+    def path(self) -> Any:
+        """Folder that trials read."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what trials can see of the data."""
+        ...
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """Counts, rejects and sources, as they stand in study.json."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One variant with one seed.
+
+    Attributes:
+        trial_id: readable slug and 8 hex digits of a hash over everything that can change the result.
+        variant: the cell of the grid without its seed, as in `reduction=sum`.
+        seed: decides the order of the data, the initial weights and the dropout.
+        axes: value of each axis, by its short name.
+        configuration: everything, resolved.
+    """
+
+    trial_id: str
+    variant: str
+    seed: int
+    axes: Mapping[str, Any]
+    configuration: Configuration
+
+
+@dataclass(frozen=True)
+class Study:
+    """A grid of trials.
+
+    Attributes:
+        name: name of the search space.
+        question: what it answers, in a sentence.
+        configurations: one resolved configuration per trial, in the order of the plan.
+        axes: "Section.key" of each axis, with its values.
+        train_fn: "module:function" that runs one trial; looked up by the worker, so that plans need no torch.
+        prepare: "module:function" that makes the data ready; see `Prepared`.
+        baseline: variant that the others are compared with; None: the first.
+        groups: columns by which scores are split.
+        results_version: version of the training code, as far as it changes numbers.
+        data_fingerprint: hash of the data; set once they are prepared.
+    """
+
+    name: str
+    question: str
+    configurations: tuple[Configuration, ...]
+    axes: Mapping[str, tuple[Any, ...]]
+    train_fn: str
+    prepare: str
+    baseline: str | None
+    groups: tuple[str, ...]
+    results_version: int
+    data_fingerprint: str = ""
+
+    def trials(self) -> tuple[Trial, ...]:
+        """List the trials in the order of the plan, each once.
+
+        Raises:
+            ConfigurationError: two cells of the grid are the same trial.
+        """
+        names = short_names(self.axes)
+        trials = tuple(self._trial(configuration, names) for configuration in self.configurations)
+        seen: dict[str, Trial] = {}
+        for trial in trials:
+            if trial.trial_id in seen:
+                raise ConfigurationError(
+                    f"the grid holds the same trial twice: {trial.variant}, seed {trial.seed}; give each value of an axis once"
+                )
+            seen[trial.trial_id] = trial
+        return trials
+
+    def with_data(self, fingerprint: str) -> Study:
+        """Return the study on these data."""
+        return replace(self, data_fingerprint=fingerprint)
+
+    def baseline_variant(self) -> str | None:
+        """Return the variant that the others are compared with: the one that the baseline names, by itself or by the
+        value of an axis; None when it is not part of this grid (then the first variant serves).
+        """
+        for trial in self.trials():
+            values = {str(value) for name, value in trial.axes.items() if name != "seed"}
+            if self.baseline is not None and (self.baseline == trial.variant or values == {self.baseline}):
+                return trial.variant
+        return None
+
+    def _trial(self, configuration: Configuration, names: Mapping[str, str]) -> Trial:
+        sections = configuration.as_dict()
+        axes = {names[key]: _value(sections, key) for key in self.axes}
+        seed = int(sections["Trainer Arguments"].get("seed", _DEFAULT_SEED))
+        varied = {name: value for name, value in axes.items() if name != "seed"} or {
+            "reduction": configuration.model.reduction
+        }
+        variant = ", ".join(f"{name}={value}" for name, value in varied.items())
+        identity = {
+            "configuration": what_matters(configuration),
+            "data": self.data_fingerprint,
+            "results_version": self.results_version,
+        }
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+        return Trial(f"{_slug(varied, seed)}-{digest}", variant, seed, axes, configuration)
+
+
+def grid(
+    configuration: Configuration, keep: Callable[[Mapping[str, Any]], bool] = lambda cell: True
+) -> tuple[Configuration, ...]:
+    """Cross the axes of a configuration; the last axis varies fastest.
+
+    Args:
+        configuration: with its axes.
+        keep: tells whether a cell ("Section.key" -> value) is part of the study, for conditional axes.
+    """
+    keys = list(configuration.axes)
+    cells = (dict(zip(keys, values)) for values in itertools.product(*configuration.axes.values()))
+    return tuple(configuration.with_values(cell) for cell in cells if keep(cell))
+
+
+def what_matters(configuration: Configuration) -> dict[str, dict[str, Any]]:
+    """Return what of a configuration can change a result.
+
+    The size of an update counts, not how it is cut into micro-batches and accumulation steps.
+    """
+    sections = configuration.as_dict()
+    best = bool(sections["Trainer Arguments"].get("load_best_model_at_end"))
+    kept = {
+        section: {
+            key: value
+            for key, value in values.items()
+            if not (_NO_EFFECT[section].match(key) if section in _NO_EFFECT else False)
+            or (best and _MATTERS_FOR_BEST_MODEL.match(key))
+        }
+        for section, values in sections.items()
+    }
+    for key in ("per_device_train_batch_size", "gradient_accumulation_steps"):
+        kept["Trainer Arguments"].pop(key, None)
+    kept["Trainer Arguments"]["update_size"] = configuration.update_size
+    kept["Trainer Arguments"].setdefault("seed", _DEFAULT_SEED)
+    return kept
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Name axes by their key alone where that is unique, else by section and key."""
+    keys = list(keys)
+    bare = [key.partition(".")[2] for key in keys]
+    return {key: name if bare.count(name) == 1 else key for key, name in zip(keys, bare)}
+
+
+def _value(sections: Mapping[str, Mapping[str, Any]], key: str) -> Any:
+    section, _, name = key.partition(".")
+    return sections[section].get(name)
+
+
+def _slug(varied: Mapping[str, Any], seed: int) -> str:
+    """Make a file name that a person can read, for example `sum-s1`."""
+    words = [str(value) if name == "reduction" else f"{name}={value}" for name, value in varied.items()]
+    text = re.sub(r"[^A-Za-z0-9=.]+", "_", "-".join(words)).strip("_")
+    return f"{text[:60]}-s{seed}"

@@ -1,0 +1,60 @@
+"""Which utterances does each reduction listen to, and what does that do to the word error rate of each group?
+
+`python launch.py --grid losses`: four reductions x two seeds on the sample corpus with the tiny model; a few minutes on
+two cores. With `--config` or `--data`, the same question on your own.
+"""
+
+from __future__ import annotations
+
+from launcher.config import Configuration
+from launcher.study import Study, grid
+from trainables import reductions, variants
+
+QUESTION = "Which utterances does each loss reduction listen to, and what does that do to the WER of each group?"
+
+DEFAULTS = {
+    "Trainer Arguments": {
+        "per_device_train_batch_size": 8,
+        "gradient_accumulation_steps": 1,
+        "learning_rate": 6e-3,
+        "warmup_steps": 0.2,
+        "lr_scheduler_type": "linear",
+        "num_train_epochs": 9,
+        "max_grad_norm": 1.0,
+        "weight_decay": 0.0,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "logging_steps": 1,
+    },
+    "Training Configuration": {"dataset_path": "sample"},
+    "Model Configuration": {"model_type": "tiny", "reduction": "mean"},
+    "Study": {
+        "reduction": "sum, mean, utterance_mean, token_mean",
+        "seed": "1, 2",
+        "baseline": "mean",
+        "groups": "group, speaker_type",
+    },
+}
+
+
+def study(configuration: Configuration) -> Study:
+    """Cross the axes of the configuration (reductions x seeds unless it says otherwise).
+
+    Raises:
+        DataError: a cell names a reduction or model that does not exist.
+    """
+    cells = grid(configuration)
+    for cell in cells:
+        reductions.parse(cell.model.reduction)
+        variants.require("trainables.models", cell.model.model_type)
+    return Study(
+        name="losses",
+        question=QUESTION,
+        configurations=cells,
+        axes=configuration.axes,
+        train_fn="trainables.wav2vec2_ctc:train_fn",
+        prepare="trainables.preflight:prepare",
+        baseline=configuration.baseline,
+        groups=configuration.groups,
+        results_version=variants.RESULTS_VERSION,
+    )

@@ -1,0 +1,1 @@
+"""What a trial does: data, model, loss, training, evaluation. Knows torch and transformers."""

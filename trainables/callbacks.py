@@ -1,0 +1,104 @@
+"""What happens beside the training of a trial: reports, TensorBoard, history on disk, the wish to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorboardX
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from trainables import distributed, tables
+from trainables.session import Session
+
+
+class Reporter(TrainerCallback):
+    """Reports each evaluation to the launcher, with progress."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: Mapping[str, Any],
+        **_: Any,
+    ) -> None:
+        """Report plain Python numbers: Ray refuses numpy scalars and tensors."""
+        scores = {name.removeprefix("eval_"): float(value) for name, value in metrics.items()}
+        self.session.report({**scores, "update": state.global_step, "updates": state.max_steps})
+
+
+class StopOnRequest(TrainerCallback):
+    """Ends training behind a last checkpoint once the stop file exists; all workers at the same update."""
+
+    def __init__(self, stop_file: Path, device: torch.device) -> None:
+        self.stop_file, self.device = stop_file, device
+        self.stopped = False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """Look for the stop file after each update but the last, which ends the training anyway."""
+        if state.global_step < state.max_steps and distributed.any_worker(self.stop_file.exists(), self.device):
+            self.stopped = control.should_save = control.should_training_stop = True
+        return control
+
+
+class HistoryFile(TrainerCallback):
+    """Keeps history.parquet up to date whenever the trial evaluates or saves."""
+
+    def __init__(self, trial_id: str, path: Path) -> None:
+        self.trial_id, self.path = trial_id, path
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Write what is known so far."""
+        self.write(state)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Write what is known so far."""
+        self.write(state)
+
+    def write(self, state: TrainerState) -> None:
+        """Write the whole history anew, in place of the old one."""
+        if state.is_world_process_zero:
+            tables.write_parquet(tables.history_table(self.trial_id, state.log_history), self.path)
+
+
+class TensorBoard(TrainerCallback):
+    """Writes scalars while training and the hyperparameters with the final scores at the end."""
+
+    def __init__(self, folder: Path, hyperparameters: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.hyperparameters = {
+            name: value if isinstance(value, (bool, int, float, str)) else str(value)
+            for name, value in hyperparameters.items()
+        }
+        self.writer: tensorboardX.SummaryWriter | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Open the event file; on resuming, what lay behind the checkpoint is struck out."""
+        if state.is_world_process_zero:
+            purge = state.global_step + 1 if state.global_step else None
+            self.writer = tensorboardX.SummaryWriter(str(self.folder), purge_step=purge)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Mapping[str, Any], **_: Any
+    ) -> None:
+        """Write one point per number."""
+        for name, value in logs.items() if self.writer is not None and "update" in logs else ():
+            if name not in ("update", "epoch"):
+                tag = f"validation/{name.removeprefix('eval_')}" if name.startswith("eval_") else f"train/{name}"
+                self.writer.add_scalar(tag, value, state.global_step)  # type: ignore[union-attr]
+
+    def close(self, scores: Mapping[str, float | None]) -> None:
+        """Write hyperparameters and final scores for the HParams page, and close."""
+        if self.writer is not None:
+            final = {f"final/{name}": float(value) for name, value in scores.items() if isinstance(value, (int, float))}
+            self.writer.add_hparams(self.hyperparameters, final, name=".")
+            self.writer.close()
+            self.writer = None

@@ -1,0 +1,1 @@
+"""One model per file: `build` (and what must be known of it before it is built)."""

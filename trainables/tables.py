@@ -1,0 +1,87 @@
+"""Files of one trial, written whole or not at all, with fixed columns."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+_COUNTS = ("labels", "frames", "substitutions", "deletions", "insertions", "hits", "char_errors", "chars")
+_UTTERANCE_TEXT = ("trial_id", "phase", "utt_id", "corpus", "group", "speaker", "split")
+_HISTORY = (
+    "epoch", "loss", "nll_per_label", "learning_rate", "grad_norm", "clip_fraction", "padding_fraction",
+    "eval_wer", "eval_cer", "eval_nll_per_label",
+)  # fmt: skip
+
+
+def utterance_schema(group_columns: Sequence[str]) -> pa.Schema:
+    """Columns of utterances.parquet: one row per phase and evaluated utterance; loss in nats, lengths in seconds."""
+    text = dict.fromkeys((*_UTTERANCE_TEXT, *group_columns, "reference", "hypothesis"))
+    numbers = [("duration_seconds", pa.float64()), ("loss", pa.float64()), *((name, pa.int64()) for name in _COUNTS)]
+    return pa.schema([*((name, pa.string()) for name in text), *numbers])
+
+
+def history_table(trial_id: str, log: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Turn the Trainer's log into history.parquet: one row per logged update, evaluations on the row of their update.
+
+    Columns `eval_wer/<group>` follow the fixed ones.
+    """
+    rows: dict[int, dict[str, Any]] = {}
+    for entry in log:
+        if "update" in entry:
+            rows.setdefault(int(entry["update"]), {}).update(entry)
+    extra = sorted({name for row in rows.values() for name in row if name.startswith("eval_wer/")})
+    columns = (*_HISTORY, *extra)
+    schema = pa.schema([("trial_id", pa.string()), ("update", pa.int64()), *((name, pa.float64()) for name in columns)])
+    return pa.Table.from_pylist(
+        [
+            {"trial_id": trial_id, "update": update} | {name: _number(rows[update].get(name)) for name in columns}
+            for update in sorted(rows)
+        ],
+        schema=schema,
+    )
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write a table whole or not at all."""
+    temporary = _temporary(path)
+    pyarrow.parquet.write_table(table, temporary, compression="zstd")
+    _publish(temporary, path)
+
+
+def write_json(content: Mapping[str, Any], path: Path) -> None:
+    """Write a JSON file whole or not at all; numbers that are not finite become null."""
+    temporary = _temporary(path)
+    temporary.write_text(json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    _publish(temporary, path)
+
+
+def _temporary(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    with temporary.open("rb") as handle:
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

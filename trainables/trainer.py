@@ -1,0 +1,219 @@
+"""The Trainer whose loss is normalised over the whole update.
+
+The data loader yields whole updates, the Trainer runs with accumulation 1, and `training_step` cuts each update into
+micro-batches: Z is known before the first backward, gradients stay local until the last one, and nothing depends on
+the Trainer's own scaling. (Stock Trainer 5.x skips the division by the accumulation steps for every model whose forward
+takes `**kwargs`, and `Wav2Vec2ForCTC` then ignores `num_items_in_batch`: its `mean` grows with the accumulation.)
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, Trainer, TrainingArguments
+
+from trainables import checkpoints, ctc, distributed
+from trainables.dataset import Share, UpdateLoader
+from trainables.evaluation import Evaluator
+from trainables.metrics import summarise
+from trainables.reductions import Reduction
+
+MAX_NON_FINITE_UPDATES = 3
+_MAX_FP16_SCALE_SEARCH = 20
+
+
+class Diverged(FloatingPointError):
+    """The gradient was not finite for several updates in a row."""
+
+
+@dataclass
+class Totals:
+    """What is added up over the updates of a trial; kept in its checkpoints."""
+
+    updates: int = 0
+    clipped: int = 0
+    non_finite: int = 0
+    grad_norm: float = 0.0
+    audio_seconds: float = 0.0
+    padded_seconds: float = 0.0
+    training_seconds: float = 0.0
+    recent_non_finite: int = 0
+
+    def summary(self) -> dict[str, float | int | None]:
+        """Return means over the updates so far, as they stand in the results table."""
+        finite = self.updates - self.non_finite
+        return {
+            "updates": self.updates,
+            "clip_fraction": self.clipped / self.updates if self.updates else None,
+            "grad_norm": self.grad_norm / finite if finite else None,
+            "padding_fraction": 1 - self.audio_seconds / self.padded_seconds if self.padded_seconds else None,
+            "audio_seconds_per_second": self.audio_seconds / self.training_seconds if self.training_seconds else None,
+            "non_finite_updates": self.non_finite,
+        }
+
+
+@dataclass
+class _Step:
+    """What the last update showed, for its row in the history."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    started: float = 0.0
+    audio_seconds: float = 0.0
+    padded_seconds: float = 0.0
+
+
+class UpdateTrainer(Trainer):
+    """A `transformers.Trainer` that minimises L = (1/Z) sum_i w_i l_i over whole updates."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        args: TrainingArguments,
+        *,
+        loader: UpdateLoader,
+        reduction: Reduction,
+        evaluator: Evaluator,
+        blank: int,
+        zero_infinity: bool = True,
+        keep_checkpoints: int = 1,
+    ) -> None:
+        super().__init__(model=model, args=args, eval_dataset=evaluator.split)  # type: ignore[arg-type]
+        self.remove_callback(PrinterCallback)
+        self.network, self.checkpoints = model, Path(str(args.output_dir))
+        self.updates, self.reduction, self.evaluator = loader, reduction, evaluator
+        self.blank, self.zero_infinity, self.keep_checkpoints = blank, zero_infinity, keep_checkpoints
+        self.totals = Totals()
+        self._step = _Step()
+
+    # The seams of `transformers.Trainer`, in the order in which a run meets them.
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Keep DistributedDataParallel away: `distributed.add_gradients` adds what the workers have, once per update.
+
+        It would average where a sum is needed, want a backward from workers without a share, and stumble over weights
+        that an update does not use (LayerDrop, branches of groups that are absent).
+        """
+        super().create_accelerator_and_postprocess()
+        prepare = self.accelerator.prepare_model
+        self.accelerator.prepare_model = lambda model, device_placement=None, evaluation_mode=False: prepare(
+            model, device_placement=device_placement, evaluation_mode=True
+        )
+
+    def get_train_dataloader(self) -> UpdateLoader:  # type: ignore[override]
+        """Return the loader of whole updates."""
+        return self.updates
+
+    def num_examples(self, dataloader: Any) -> int:
+        """Count the training utterances."""
+        return len(dataloader.dataset)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, None]:
+        """Take the next update; Z comes from the reduction, not from a count of labels."""
+        return [next(epoch_iterator)], None
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not estimated: an update has no single input tensor."""
+        return 0
+
+    def training_step(self, model: torch.nn.Module, inputs: Share, num_items_in_batch: Any = None) -> torch.Tensor:  # type: ignore[override]
+        """Add up the gradient of one update from its micro-batches, over all workers.
+
+        Returns:
+            the loss of the update, a scalar, the same on every worker.
+        """
+        self._step = _Step(started=time.perf_counter())
+        model.train()
+        weight_N, normaliser = self.reduction(inputs.update)
+        objective = log_likelihood = 0.0
+        for batch in inputs.micro_batches:
+            with self.compute_loss_context_manager():
+                logits = model(**self._prepare_inputs(batch.inputs)).logits
+            loss_B = ctc.losses(logits, batch, self.blank, self.zero_infinity)
+            weight_B = torch.as_tensor(weight_N[batch.position_B] / normaliser).to(loss_B)
+            weighted = (weight_B * loss_B).sum()
+            self.accelerator.backward(weighted)
+            objective += float(weighted.detach())
+            log_likelihood += float(loss_B.detach().sum())
+        distributed.add_gradients(model.parameters())
+        objective, log_likelihood = distributed.add([objective, log_likelihood], self.args.device)
+        self._step.audio_seconds = inputs.audio_seconds
+        self._step.padded_seconds = inputs.audio_seconds / (1 - inputs.padding_fraction)
+        self._step.values = {
+            "loss": objective,
+            "nll_per_label": log_likelihood / max(1, int(inputs.update.label_count_N.sum())),
+            "padding_fraction": inputs.padding_fraction,
+            "utterances": len(inputs.update),
+        }
+        return torch.tensor(objective, device=self.args.device)
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
+        return self._measure(model, super()._clip_grad_norm(model), self.args.max_grad_norm)
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        if grad_norm is None:
+            grad_norm = self._measure(model, super()._get_grad_norm(model), math.inf)
+        return grad_norm
+
+    def _measure(self, model: torch.nn.Module, grad_norm: Any, limit: float) -> Any:
+        """Book the update; one whose gradient is not finite changes no weight.
+
+        Raises:
+            Diverged: it happened several times in a row.
+        """
+        norm, totals, step = float(grad_norm), self.totals, self._step
+        totals.updates += 1
+        totals.audio_seconds += step.audio_seconds
+        totals.padded_seconds += step.padded_seconds
+        if math.isfinite(norm):
+            totals.recent_non_finite = 0
+            totals.grad_norm += norm
+            totals.clipped += norm > limit
+        else:
+            totals.non_finite += 1
+            totals.recent_non_finite += 1
+            if not self.args.fp16:  # the gradient scaler of fp16 skips such an update by itself and lowers its scale
+                for parameter in model.parameters():
+                    parameter.grad = None
+            if totals.recent_non_finite >= (_MAX_FP16_SCALE_SEARCH if self.args.fp16 else MAX_NON_FINITE_UPDATES):
+                raise Diverged(
+                    f"diverged at update {totals.updates}: gradient not finite for {totals.recent_non_finite} updates "
+                    "in a row; try a lower learning_rate, more warmup_steps or a smaller max_grad_norm"
+                )
+        step.values |= {"grad_norm": norm, "clip_fraction": totals.clipped / totals.updates}
+        totals.training_seconds += time.perf_counter() - step.started
+        return grad_norm
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log the update as it was, not an average since the last line, so that a resumed history has no seam."""
+        if "learning_rate" in logs:
+            logs = {**self._step.values, "learning_rate": logs["learning_rate"], "update": self.state.global_step}
+        super().log(logs, start_time)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]
+        """Score the evaluated split; the same metrics for every reduction."""
+        rows = self.evaluator.evaluate(self.network, self.args.device, self.compute_loss_context_manager)
+        scores = summarise(rows, self.evaluator.group_columns)
+        metrics = {f"eval_{name}": value for name, value in scores.items() if value is not None}
+        self.log({**metrics, "update": self.state.global_step})
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Write a checkpoint that counts only when it is whole, then drop the older ones."""
+        super()._save_checkpoint(model, trial)
+        distributed.wait_for_all()
+        if self.args.should_save:
+            checkpoints.seal(self.checkpoints, self.state.global_step, vars(self.totals))
+            best = self.state.best_model_checkpoint
+            checkpoints.keep_newest(self.checkpoints, self.keep_checkpoints, spare=best)
+        distributed.wait_for_all()
+
+    def restore_totals(self, totals: Mapping[str, Any]) -> None:
+        """Go on counting where a checkpoint stopped."""
+        self.totals = Totals(**totals)

@@ -1,0 +1,40 @@
+"""Find variants (models, corpora ...) by the name of their module, so that adding one is adding a file."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+from trainables.errors import DataError
+
+RESULTS_VERSION = 1
+"""Part of every trial's id. Raise it when the same configuration and data would now give other numbers."""
+
+
+def names(package: str) -> tuple[str, ...]:
+    """List the variants of a package, for example `names("trainables.models")`, in alphabetical order."""
+    path = importlib.import_module(package).__path__
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_")))
+
+
+def require(package: str, name: str) -> None:
+    """Check that a variant exists, without importing it.
+
+    Raises:
+        DataError: there is no such module; the message lists those there are.
+    """
+    known = names(package)
+    if name not in known:
+        kind = package.rpartition(".")[2].removesuffix("s")
+        raise DataError(f"unknown {kind} {name!r}; choose one of: {', '.join(known)}")
+
+
+def load(package: str, name: str) -> ModuleType:
+    """Import one variant.
+
+    Raises:
+        DataError: there is no such module.
+    """
+    require(package, name)
+    return importlib.import_module(f"{package}.{name}")

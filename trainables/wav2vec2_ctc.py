@@ -1,0 +1,262 @@
+"""The training function: one trial from its configuration to its tables.
+
+`train_fn(config)` runs in every worker of a trial. Everything it measures is written into the trial's folder, each file
+whole or not at all, `result.json` last: a trial is done when that file is there.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import shutil
+import socket
+import time
+import traceback
+import warnings
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import torch
+import transformers
+from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC, Wav2Vec2Processor
+
+from trainables import checkpoints, distributed, reductions, tables, variants
+from trainables.callbacks import HistoryFile, Reporter, StopOnRequest, TensorBoard
+from trainables.corpora.store import Store
+from trainables.dataset import Loader, UpdateLoader, UpdateSampler, split
+from trainables.evaluation import Evaluator
+from trainables.metrics import summarise
+from trainables.session import RayTrainSession, Session
+from trainables.trainer import UpdateTrainer
+from trainables.trial import Trial
+from trainables.vocabulary import Vocabulary
+
+DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
+_OWN_MODEL_KEYS = ("model_type", "pretrained_model_name", "reduction", "ctc_zero_infinity", "freeze_feature_extractor")
+
+
+def train_fn(config: Mapping[str, Any], session: Session | None = None) -> str:
+    """Run one trial.
+
+    Args:
+        config: see `Trial`.
+        session: where to report; None: the `TorchTrainer` of this worker.
+
+    Returns:
+        "done"; "interrupted" when it stopped behind a checkpoint because it was asked to; "failed" when an error was
+        written to `failure.json` (the same error would come again: only a worker that died is replaced by Ray).
+
+    Raises:
+        Exception: what went wrong in one of several workers, so that the others do not wait for it.
+    """
+    trial = Trial.from_config(config)
+    try:
+        _count_attempt(trial)
+        return _run(trial, session or RayTrainSession())
+    except Exception as error:
+        failure = {
+            "error": f"{type(error).__name__}: {error}",
+            "traceback": traceback.format_exc(),
+            "time": _now(),
+            "node": socket.gethostname(),
+        }
+        tables.write_json(failure, trial.folder / "failure.json")
+        if distributed.world_size() > 1:
+            raise
+        return FAILED
+
+
+def _run(trial: Trial, session: Session) -> str:
+    started, clock = _now(), time.perf_counter()
+    _settle(trial)
+    model, vocabulary, features = _model(trial)
+    trainer, evaluators = _trainer(trial, model, vocabulary, features)
+    stop = StopOnRequest(trial.stop_file, trainer.args.device)
+    history = HistoryFile(trial.trial_id, trial.folder / "history.parquet")
+    board = TensorBoard(trial.tensorboard, _flat(trial)) if trial.tensorboard is not None else None
+    for callback in (stop, history, Reporter(session), *((board,) if board is not None else ())):
+        trainer.add_callback(callback)
+    final = evaluators[trial.training["test_set"]]
+    initial_rows = _initial(trial, trainer, final)
+    checkpoint = checkpoints.newest(trainer.checkpoints)
+    if checkpoint is not None:
+        trainer.restore_totals(checkpoint[1])
+    trainer.train(resume_from_checkpoint=str(checkpoint[0]) if checkpoint is not None else None)
+    if stop.stopped:
+        return INTERRUPTED
+    rows = final.evaluate(model, trainer.args.device, trainer.compute_loss_context_manager)
+    scores = summarise(rows, trial.groups)
+    session.report({name: value for name, value in scores.items() if value is not None} | _progress(trainer))
+    if distributed.rank() == 0:
+        history.write(trainer.state)
+        _write_utterances(trial, {"initial": initial_rows, "final": rows})
+        if trial.training["save_model"]:
+            _save_model(trial.folder / "model", model, vocabulary, features)
+        if board is not None:
+            board.close(scores)
+        measured = {"started": started, "seconds": time.perf_counter() - clock, "resumed": checkpoint is not None}
+        tables.write_json(_result(trial, trainer, scores, measured), trial.folder / "result.json")
+        shutil.rmtree(trainer.checkpoints, ignore_errors=True)
+    distributed.wait_for_all()
+    return DONE
+
+
+def _count_attempt(trial: Trial) -> None:
+    """Count how often this trial was begun; an earlier failure no longer stands."""
+    if distributed.rank() == 0:
+        path = trial.folder / "attempts.json"
+        attempts = json.loads(path.read_text(encoding="utf-8"))["attempts"] if path.is_file() else 0
+        tables.write_json({"attempts": attempts + 1}, path)
+        (trial.folder / "failure.json").unlink(missing_ok=True)
+
+
+def _settle(trial: Trial) -> None:
+    """Fix the number of threads (sums in another order differ in the last bit), the seeds, and who may talk."""
+    torch.set_num_threads(trial.threads)
+    # oneDNN compiles a kernel for each new shape, and nearly every micro-batch has one; the native kernels are as fast
+    # without (benchmarks/README.md: 1.7 times the throughput with `tiny`, equal with the size of wav2vec2-base).
+    torch.backends.mkldnn.enabled = False
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+    seed = int(trial.arguments.get("seed", 42))
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _model(trial: Trial) -> tuple[Wav2Vec2ForCTC, Vocabulary, Wav2Vec2FeatureExtractor]:
+    settings = trial.model
+    module = variants.load("trainables.models", settings["model_type"])
+    pretrained = settings.get("pretrained_model_name")
+    vocabulary = module.vocabulary(pretrained) or Store.open(trial.store).vocabulary
+    overrides = {name: value for name, value in settings.items() if name not in _OWN_MODEL_KEYS and value is not None}
+    model = module.build(vocabulary, overrides, pretrained)
+    if settings["freeze_feature_extractor"]:
+        model.freeze_feature_encoder()
+    distributed.copy_from_first([*model.parameters(), *model.buffers()])
+    return model, vocabulary, module.features(pretrained)
+
+
+def _trainer(
+    trial: Trial, model: Wav2Vec2ForCTC, vocabulary: Vocabulary, features: Wav2Vec2FeatureExtractor
+) -> tuple[UpdateTrainer, dict[str, Evaluator]]:
+    store, arguments = Store.open(trial.store), trial.arguments
+    bound = int(arguments.get("per_device_train_batch_size", 8))
+    update_size = bound * int(arguments.pop("gradient_accumulation_steps", 1))
+    budget = float(trial.training["micro_batch_seconds"])
+    seed = int(arguments.get("data_seed") or arguments.get("seed", 42))
+    training = split(store, "train", vocabulary, model, trial.groups)
+    loader = Loader(training, features, budget, bound, distributed.rank(), distributed.world_size())
+    evaluators = {
+        name: Evaluator(
+            split(store, name, vocabulary, model, trial.groups), vocabulary, features, trial.groups, budget,
+            int(arguments.get("per_device_eval_batch_size", bound)),
+        )
+        for name in dict.fromkeys(("validation", trial.training["test_set"]))
+    }  # fmt: skip
+    trainer = UpdateTrainer(
+        model,
+        training_arguments(arguments, trial.folder / "checkpoints"),
+        loader=UpdateLoader(
+            loader,
+            UpdateSampler(len(training), update_size, seed),
+            int(arguments.get("dataloader_num_workers", 0)),
+        ),
+        reduction=reductions.parse(trial.model["reduction"]),
+        evaluator=evaluators["validation"],
+        blank=vocabulary.blank,
+        zero_infinity=trial.model["ctc_zero_infinity"],
+        keep_checkpoints=int(arguments.get("save_total_limit") or 1),
+    )
+    return trainer, evaluators
+
+
+def training_arguments(given: Mapping[str, Any], output_dir: Path) -> transformers.TrainingArguments:
+    """Build the Trainer's arguments: what the experiment file gives, and what lossgrid decides itself."""
+    ours = {
+        "output_dir": str(output_dir),
+        "gradient_accumulation_steps": 1,
+        "report_to": [],
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "save_total_limit": None,
+        "logging_nan_inf_filter": False,
+        "use_cpu": not torch.cuda.is_available() or bool(given.get("use_cpu", False)),
+    }
+    return transformers.TrainingArguments(**{**given, **ours})
+
+
+def _initial(trial: Trial, trainer: UpdateTrainer, evaluator: Evaluator) -> list[dict[str, Any]]:
+    """Score the model before its first update; a resumed trial finds what was written then."""
+    path = trial.folder / "initial.parquet"
+    if path.is_file():
+        return pyarrow.parquet.read_table(path).to_pylist()
+    rows = evaluator.evaluate(trainer.network, trainer.args.device, trainer.compute_loss_context_manager)
+    if distributed.rank() == 0:
+        tables.write_parquet(pa.Table.from_pylist(rows), path)
+    distributed.wait_for_all()
+    return rows
+
+
+def _write_utterances(trial: Trial, phases: Mapping[str, list[dict[str, Any]]]) -> None:
+    rows = [
+        {**row, "trial_id": trial.trial_id, "phase": phase} for phase, evaluated in phases.items() for row in evaluated
+    ]
+    schema = tables.utterance_schema(trial.groups)
+    tables.write_parquet(pa.Table.from_pylist(rows, schema=schema), trial.folder / "utterances.parquet")
+    (trial.folder / "initial.parquet").unlink(missing_ok=True)
+
+
+def _save_model(
+    folder: Path, model: Wav2Vec2ForCTC, vocabulary: Vocabulary, features: Wav2Vec2FeatureExtractor
+) -> None:
+    """Save the final model so that `Wav2Vec2ForCTC.from_pretrained` and `Wav2Vec2Processor.from_pretrained` load it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    (folder / "vocab.json").write_text(vocabulary.as_json(), encoding="utf-8")
+    tokenizer = transformers.Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
+    Wav2Vec2Processor(feature_extractor=features, tokenizer=tokenizer).save_pretrained(folder)
+
+
+def _result(
+    trial: Trial, trainer: UpdateTrainer, scores: Mapping[str, Any], measured: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "trial_id": trial.trial_id,
+        "status": DONE,
+        **scores,
+        **trainer.totals.summary(),
+        **measured,
+        "finished": _now(),
+        "peak_memory_bytes": _peak_memory_bytes(),
+        "node": socket.gethostname(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "workers": distributed.world_size(),
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "numpy": np.__version__},
+    }
+
+
+def _progress(trainer: UpdateTrainer) -> dict[str, int]:
+    return {"update": trainer.state.global_step, "updates": trainer.state.max_steps}
+
+
+def _flat(trial: Trial) -> dict[str, Any]:
+    return {**trial.model, **trial.arguments, **trial.axes}
+
+
+def _peak_memory_bytes() -> int:
+    """Highest memory of this worker so far: of the GPU where there is one, else of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
