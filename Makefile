@@ -30,7 +30,7 @@ $(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@ $(VENV)/.installed
 
 lock: $(VENV)/.installed-test ## constraints.txt anew, from what is installed
-	$(BIN)/python -m pip freeze --exclude-editable --exclude torch | grep -v '^-e' > constraints.txt
+	$(BIN)/python tools/make_constraints.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

@@ -56,7 +56,7 @@ def main() -> None:
             per_device_eval_batch_size=job["update_size"],
             learning_rate=job["learning_rate"],
             num_train_epochs=job["epochs"],
-            warmup_steps=0.1,
+            warmup_steps=0.2,
             weight_decay=0.0,
             seed=job["seed"],
             eval_strategy="epoch",

@@ -113,8 +113,10 @@ class Study:
         return replace(self, data_fingerprint=fingerprint)
 
     def baseline_variant(self) -> str | None:
-        """Return the variant that the others are compared with: the one that the baseline names, by itself or by the
-        value of an axis; None when it is not part of this grid (then the first variant serves).
+        """Return the variant that the others are compared with, named by itself or by the value of its axis.
+
+        Returns:
+            None when the baseline is not part of this grid; then the first variant serves.
         """
         for trial in self.trials():
             values = {str(value) for name, value in trial.axes.items() if name != "seed"}

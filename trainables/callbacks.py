@@ -48,6 +48,14 @@ class StopOnRequest(TrainerCallback):
             self.stopped = control.should_save = control.should_training_stop = True
         return control
 
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """An epoch that was broken off is not evaluated: the history must be that of an undisturbed run."""
+        if self.stopped:
+            control.should_evaluate = control.should_save = control.should_log = False
+        return control
+
 
 class HistoryFile(TrainerCallback):
     """Keeps history.parquet up to date whenever the trial evaluates or saves."""

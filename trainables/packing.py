@@ -20,6 +20,8 @@ def updates(rows: int, update_size: int, seed: int, epoch: int) -> list[list[int
     Args:
         rows: number of training utterances.
         update_size: utterances per update; the last update of an epoch may be smaller.
+        seed: of the trial.
+        epoch: from 0.
 
     Returns:
         positions of utterances, one list per update.

@@ -9,7 +9,7 @@ import json
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 from trainables.errors import DataError
@@ -44,9 +44,9 @@ class Vocabulary:
 
     @classmethod
     def from_transcripts(cls, transcripts: Iterable[str]) -> Vocabulary:
-        """Collect the characters of normalised transcripts, sorted, behind blank, unknown and word delimiter."""
+        """Collect the characters of normalised transcripts, sorted, behind the special tokens in transformers' order."""
         characters = sorted(set("".join(transcripts)) - {" ", WORD_DELIMITER})
-        return cls((BLANK, UNKNOWN, WORD_DELIMITER, *characters))
+        return cls((BLANK, "<s>", "</s>", UNKNOWN, WORD_DELIMITER, *characters))
 
     @classmethod
     def from_file(cls, path: Path) -> Vocabulary:
@@ -108,4 +108,4 @@ class Vocabulary:
 
 def labels_needed(label_ids: Sequence[int]) -> int:
     """Count the frames without which CTC cannot align these labels: one each, one more between equal neighbours."""
-    return len(label_ids) + sum(first == second for first, second in zip(label_ids, label_ids[1:]))
+    return len(label_ids) + sum(first == second for first, second in pairwise(label_ids))

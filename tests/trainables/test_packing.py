@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -35,7 +37,7 @@ def test_packing_is_the_cheapest_of_all_cuts() -> None:
 
     def cost(cuts: list[int]) -> float:
         bounds = [0, *cuts, len(order)]
-        return sum((stop - start) * order[start] + 1.0 for start, stop in zip(bounds, bounds[1:]))
+        return sum((stop - start) * order[start] + 1.0 for start, stop in itertools.pairwise(bounds))
 
     cheapest = min(cost([place for place in range(1, 6) if mask >> place & 1]) for mask in range(0, 64, 2))
     parts = packing.pack(seconds, budget_seconds=60, max_utterances=6, overhead_seconds=1.0)

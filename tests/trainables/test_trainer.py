@@ -74,7 +74,7 @@ def gradient(trainer: UpdateTrainer, share: Share) -> torch.Tensor:
 
 
 def difference(one: torch.Tensor, other: torch.Tensor) -> float:
-    return float((one - other).norm() / one.norm())
+    return float((one - other).double().norm() / one.double().norm())
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)

@@ -33,8 +33,11 @@ def convolutions(pretrained_model_name: str | None) -> tuple[tuple[int, int], ..
 
 def features(pretrained_model_name: str | None) -> Wav2Vec2FeatureExtractor:
     """Load the feature extractor of the checkpoint: it says whether audio is normalised and masked."""
-    from transformers import Wav2Vec2FeatureExtractor
+    from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 
+    folder = _file(pretrained_model_name, "config.json").parent
+    if (folder / "processor_config.json").is_file():
+        return Wav2Vec2Processor.from_pretrained(folder).feature_extractor
     return Wav2Vec2FeatureExtractor.from_pretrained(_file(pretrained_model_name, "preprocessor_config.json").parent)
 
 

@@ -1,0 +1,114 @@
+"""The commands as a user meets them: messages, exit codes, what they import. No Ray is started here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import small_rows, write_manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def launch(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(ROOT / "launch.py"), *words], capture_output=True, text=True, cwd=cwd)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--grid", "nonsense"], "unknown --grid 'nonsense'; choose one of: losses"),
+        (["--grid", "losses", "--set", "typo=1"], "typo"),
+        (["--grid", "losses", "--set", "learning_rat=1"], "learning_rate"),
+        (["--grid", "losses", "--set", "num_train_epochs=many"], "num_train_epochs"),
+        (["--grid", "losses", "--set", "reduction=meen"], "did you mean 'mean'"),
+        (["--grid", "losses", "--set", "seed"], "--set"),
+        (["--grid", "losses", "--set", "model_type=huge"], "choose one of: base, tiny"),
+        (["--grid", "losses", "--set", "model_type=base"], "pretrained_model_name"),
+        (["--grid", "losses", "--set", "groups=severity_class"], "no column severity_class"),
+        (["--grid", "losses", "--data", "nowhere.csv"], "'nowhere.csv' does not exist"),
+        (["--grid", "losses", "--config", "nowhere.conf"], "nowhere.conf"),
+        (["--grid", "losses", "--workers", "0"], "--workers"),
+        (["--grid", "losses", "--backend", "slurm"], "--backend"),
+        (["--grid", "losses", "status", "x"], "exclude each other"),
+        (["status", "nowhere"], "no study.json"),
+        (["report", "nowhere"], "no study.json"),
+        (["export", "nowhere"], "no study.json"),
+        (["--no-such-option"], "No such option"),
+    ],
+)
+def test_a_wrong_request_is_one_message_and_exit_code_2(tmp_path: Path, words: list[str], message: str) -> None:
+    done = launch(*words, *(["--out", str(tmp_path / "out")] if "--grid" in words and "status" not in words else []))
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_manifest_without_a_needed_column_is_told(tmp_path: Path) -> None:
+    rows = [{"utt_id": "a", "audio": "a.wav", "text": "ONE"}]
+    done = launch(
+        "--grid", "losses", "--data", str(write_manifest(tmp_path / "m.csv", rows)), "--out", str(tmp_path / "o")
+    )
+    assert done.returncode == 2
+    assert "lacks the column split" in done.stderr
+
+
+def test_an_output_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = launch("--grid", "losses", "--out", str(tmp_path / "file" / "out"))
+    assert done.returncode == 2
+    assert "give another folder" in done.stderr
+
+
+def test_a_second_launch_on_a_folder_is_told_who_holds_it(tmp_path: Path) -> None:
+    import fcntl
+
+    tmp_path.joinpath(".lock").write_text("process 123 on ward")
+    with tmp_path.joinpath(".lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = launch("--grid", "losses", "--out", str(tmp_path))
+    assert done.returncode == 2
+    assert "in use by process 123 on ward" in done.stderr
+
+
+def test_the_plan_lists_every_trial_and_runs_nothing(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "m.csv", small_rows(tmp_path))
+    words = ["--grid", "losses", "--data", str(manifest), "--out", str(tmp_path / "o"), "--plan"]
+    done = launch(*words)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [f"#{number}" for number in range(8)]
+    assert all(line.endswith("[pending]") for line in lines)
+    listed = json.loads(launch(*words, "--json").stdout)["trials"]
+    assert [one["trial_id"] for one in listed] == [line.split()[1] for line in lines]
+    assert not (tmp_path / "o" / "trials").exists()
+
+
+def test_help_lists_options_and_exit_codes() -> None:
+    done = launch("--help")
+    assert done.returncode == 0
+    for word in ("--grid", "--plan", "--set", "status", "report", "export", "130 interrupted"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "forbidden"),
+    [
+        (["--help"], {"torch", "transformers", "ray", "pandas", "pydantic"}),
+        (["--grid", "losses", "--plan", "--out", "OUT"], {"torch", "transformers", "ray"}),
+    ],
+)
+def test_help_and_plans_load_nothing_heavy(tmp_path: Path, words: list[str], forbidden: set[str]) -> None:
+    words = [str(tmp_path / "out") if word == "OUT" else word for word in words]
+    code = (
+        "import sys, atexit; sys.argv = ['launch.py', *sys.argv[1:]]\n"
+        "atexit.register(lambda: print(' '.join(name for name in sys.modules if '.' not in name), file=sys.stderr))\n"
+        "from launcher.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert not forbidden & set(done.stderr.splitlines()[-1].split())

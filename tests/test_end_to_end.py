@@ -1,0 +1,145 @@
+"""Real studies on a real Ray: both backends, a trial that fails, an interruption. Two clusters in all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import small_rows, write_manifest
+
+from launcher import results
+
+pytestmark = pytest.mark.ray
+ROOT = Path(__file__).resolve().parents[1]
+STUDY = ("--set", "reduction=mean", "--set", "seed=1", "--set", "num_train_epochs=3", "--set", "groups=group")
+DEADLINE_SECONDS = 240
+
+
+def environment(home: Path) -> dict[str, str]:
+    home.mkdir(exist_ok=True)
+    dropped = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    return {**{name: value for name, value in os.environ.items() if name not in dropped}, "HOME": str(home)}
+
+
+def start(folder: Path, data: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "launch.py"), "--grid", "losses", "--data", str(data), "--out", str(folder)]
+    return subprocess.Popen(
+        [*command, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        env=environment(folder.parent / "home"),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = small_rows(folder)
+    rows.append({**rows[0], "utt_id": "gone", "audio": "gone.wav"})
+    return write_manifest(folder / "manifest.csv", rows)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> tuple[Path, int, str, str]:
+    """Ray Train; one trial learns, one diverges."""
+    folder = tmp_path_factory.mktemp("train") / "out"
+    process = start(folder, data, *STUDY, "--set", "learning_rate=0.003,1e30", "--json")
+    stdout, stderr = process.communicate(timeout=DEADLINE_SECONDS)
+    return folder, process.returncode, stdout, stderr
+
+
+def test_a_failed_trial_keeps_its_row_with_its_error_and_the_exit_code_says_so(trained) -> None:
+    folder, code, _, stderr = trained
+    frame = results.load(folder).results.set_index("learning_rate")
+    assert code == 3, stderr
+    assert frame["status"].to_dict() == {0.003: "done", 1e30: "failed"}
+    assert "Diverged: diverged at update" in frame.loc[1e30, "error"]
+    assert "Diverged" in stderr
+
+
+def test_stdout_is_json_alone(trained) -> None:
+    _, _, stdout, _ = trained
+    content = json.loads(stdout)
+    assert [trial["status"] for trial in content["trials"]] == ["done", "failed"]
+
+
+def test_rejected_utterances_are_counted_on_screen_and_listed(trained) -> None:
+    folder, _, _, stderr = trained
+    assert "Rejected 1 of 21 utterances: 1 missing_file" in stderr
+    assert list(results.load(folder).rejects["utt_id"]) == ["gone"]
+
+
+def test_everything_ends_in_tables_report_and_tensorboard(trained) -> None:
+    folder, _, _, _ = trained
+    for name in ("results", "utterances", "history"):
+        assert len(pd.read_parquet(folder / f"{name}.parquet")) > 0
+    done = results.load(folder).results.query("status == 'done'")["trial_id"].item()
+    assert list((folder / "tensorboard" / done).rglob("events.out.tfevents.*"))
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert done in page
+    assert "diverged at update" in page
+
+
+def test_no_secret_is_left_in_the_folder_or_at_home(trained) -> None:
+    folder, _, _, _ = trained
+    assert not (folder.parent / "home" / ".ray").exists()
+    assert not [path for path in folder.rglob("*.pkl")]
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory, data: Path) -> tuple[Path, int, str]:
+    """The training function inside Tune, interrupted once it has begun to learn."""
+    folder = tmp_path_factory.mktemp("tune") / "out"
+    words = (*STUDY, "--set", "learning_rate=0.003", "--backend", "tune")
+    process = start(folder, data, *words)
+    _wait_for_history(folder, process)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=DEADLINE_SECONDS)
+    again = start(folder, data, *words)
+    _, later = again.communicate(timeout=DEADLINE_SECONDS)
+    assert again.returncode == 0, later
+    return folder, process.returncode, stderr
+
+
+def _wait_for_history(folder: Path, process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + DEADLINE_SECONDS
+    while not list(folder.glob("trials/*/history.parquet")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < until
+        try:
+            process.wait(0.02)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def test_an_interrupted_study_says_how_to_go_on(interrupted) -> None:
+    _, code, stderr = interrupted
+    if code == 0:
+        pytest.fail("the trial ended before it could be interrupted")
+    assert code == 130
+    assert "to go on: python launch.py --grid losses" in stderr
+
+
+def test_both_backends_give_the_same_numbers_even_across_an_interruption(trained, interrupted) -> None:
+    ours: list[Any] = []
+    for folder in (trained[0], interrupted[0]):
+        tables = results.load(folder)
+        trial = tables.results.query("status == 'done'")["trial_id"].item()
+        ours.append(
+            (
+                tables.results.set_index("trial_id")
+                .loc[trial, ["wer", "nll_per_label", "grad_norm", "updates"]]
+                .to_list(),
+                tables.history.query("trial_id == @trial").drop(columns="trial_id").reset_index(drop=True),
+                tables.utterances.query("trial_id == @trial").drop(columns="trial_id").reset_index(drop=True),
+            )
+        )
+    assert ours[0][0] == ours[1][0]
+    pd.testing.assert_frame_equal(ours[0][1], ours[1][1], check_exact=True)
+    pd.testing.assert_frame_equal(ours[0][2], ours[1][2], check_exact=True)
