@@ -39,6 +39,11 @@ class TrainingConfiguration(BaseModel):
     )
     tensorboard: bool = Field(True, description="Write TensorBoard event files beside the tables of each trial.")
     save_model: bool = Field(True, description="Keep the trained model of each trial (safetensors).")
+    exact_length_evaluation: bool | None = Field(
+        None,
+        description="Score without padding and report how far padding would move the scores (padding_effect). "
+        "Left out: for models that take no attention mask.",
+    )
     micro_batch_seconds: float = Field(
         60.0,
         gt=0,
@@ -65,6 +70,16 @@ class ModelConfiguration(BaseModel):
         "`power(alpha=0.25)`.",
     )
     ctc_zero_infinity: bool = Field(True, description="Make an infinite loss, and its gradient, zero.")
+    reduction_group: str = Field(
+        "group",
+        min_length=1,
+        description="Manifest column whose classes are weighed by the reductions that weigh groups.",
+    )
+    match_step: bool = Field(
+        False,
+        description="Rescale gradients so that their running norm is the same for every reduction: tests the "
+        "weighting apart from the size of the step.",
+    )
     freeze_feature_extractor: bool = Field(False, description="Do not train the convolutional feature encoder.")
     attention_dropout: Fraction | None = Field(None, description="Dropout of the attention weights.")
     hidden_dropout: Fraction | None = Field(None, description="Dropout of the encoder's fully connected layers.")

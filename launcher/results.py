@@ -20,9 +20,9 @@ import pyarrow.parquet
 STATUSES = ("done", "failed", "pruned", "running", "pending", "interrupted")
 _TEXT = ("trial_id", "study", "variant", "status", "error", "started", "finished", "node", "device", "git_sha",
          "data_fingerprint", "config")  # fmt: skip
-_NUMBERS = ("wer", "cer", "nll_per_label", "clip_fraction", "grad_norm", "padding_fraction", "audio_seconds_per_second",
+_NUMBERS = ("wer", "cer", "nll_per_label", "clip_fraction", "grad_norm", "padding_fraction", "audio_seconds_per_second", "update_ratio",
             "seconds")  # fmt: skip
-_COUNTS = ("attempts", "seed", "updates", "non_finite_updates", "peak_memory_bytes", "workers")
+_COUNTS = ("attempts", "seed", "updates", "non_finite_updates", "zero_infinity_hits", "peak_memory_bytes", "workers")
 _PARTS = ("utterances", "history")
 
 
@@ -144,7 +144,13 @@ def results_table(folder: Path, study: Mapping[str, Any]) -> pa.Table:
     rows = [_row(folder, study, trial) for trial in study["trials"]]
     axes = [name for name in study["axes"] if name not in (*_TEXT, *_COUNTS)]
     grouped = sorted(
-        {name for row in rows for name in row if name.split("/")[0] in ("wer", "cer", "nll_per_label")} - set(_NUMBERS)
+        {
+            name
+            for row in rows
+            for name in row
+            if name.split("/")[0] in ("wer", "cer", "nll_per_label", "padding_effect")
+        }
+        - set(_NUMBERS)
     )
     schema = pa.schema(
         [

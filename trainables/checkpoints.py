@@ -12,13 +12,13 @@ from typing import Any
 _PREFIX, _SEAL = "checkpoint-", "sealed.json"
 
 
-def seal(folder: str | Path, update: int, totals: Mapping[str, Any]) -> Path:
+def seal(folder: str | Path, update: int, memory: Mapping[str, Any]) -> Path:
     """Declare the checkpoint of an update whole, once all its files are on the disk.
 
     Args:
         folder: where the checkpoints of the trial are.
         update: optimizer steps done.
-        totals: counters of the trainer, to go on from.
+        memory: what the trainer remembers beside weights and optimizer, JSON-able.
     """
     path = Path(folder) / f"{_PREFIX}{update}"
     for file in path.rglob("*"):
@@ -26,7 +26,7 @@ def seal(folder: str | Path, update: int, totals: Mapping[str, Any]) -> Path:
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
     temporary = path / f".{_SEAL}"
-    temporary.write_text(json.dumps({"update": update, "totals": dict(totals)}), encoding="utf-8")
+    temporary.write_text(json.dumps({"update": update, "memory": dict(memory)}), encoding="utf-8")
     with temporary.open("rb") as handle:
         os.fsync(handle.fileno())
     temporary.rename(path / _SEAL)
@@ -34,11 +34,11 @@ def seal(folder: str | Path, update: int, totals: Mapping[str, Any]) -> Path:
 
 
 def newest(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
-    """Return the newest whole checkpoint and its totals; None when there is none."""
+    """Return the newest whole checkpoint and what the trainer remembered then; None when there is none."""
     whole = [path for path in _all(folder) if (path / _SEAL).is_file()]
     if not whole:
         return None
-    return whole[-1], json.loads((whole[-1] / _SEAL).read_text(encoding="utf-8"))["totals"]
+    return whole[-1], json.loads((whole[-1] / _SEAL).read_text(encoding="utf-8"))["memory"]
 
 
 def keep_newest(folder: str | Path, count: int, spare: str | None = None) -> None:

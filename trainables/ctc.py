@@ -32,6 +32,11 @@ class MicroBatch:
     label_count_B: torch.Tensor
     frame_count_B: torch.Tensor
 
+    @property
+    def frames_when_padded(self) -> int:
+        """Frames that the model gives for the padded batch: those of its longest utterance."""
+        return int(self.frame_count_B.max())
+
 
 def assemble(
     position_B: Sequence[int],

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
 
@@ -15,6 +16,7 @@ from trainables.corpora.audio import SAMPLE_RATE_HZ
 from trainables.corpora.store import Store
 from trainables.ctc import MicroBatch, assemble, frame_counts
 from trainables.reductions import Update
+from trainables.specaugment import TimeMasks
 from trainables.vocabulary import Vocabulary, labels_needed
 
 
@@ -29,6 +31,8 @@ class Split:
         labels: label ids of each utterance.
         frames: frames of each utterance.
         seconds: length of each utterance in seconds.
+        groups: the classes that reductions weigh, by name in alphabetical order.
+        group_code: class of each utterance, as a place in `groups`.
     """
 
     store: Store
@@ -37,6 +41,13 @@ class Split:
     labels: list[list[int]]
     frames: list[int]
     seconds: list[float]
+    groups: tuple[str, ...]
+    group_code: list[int]
+
+    @property
+    def group_counts(self) -> np.ndarray:
+        """Utterances of each group."""
+        return np.bincount(self.group_code, minlength=len(self.groups))
 
     def __len__(self) -> int:
         return len(self.row)
@@ -53,21 +64,47 @@ class Split:
             features,
         )
 
-    def update(self, positions: Sequence[int]) -> Update:
-        """Describe an update to the reduction."""
+    def update(self, positions: Sequence[int], chunk_size: int | None = None) -> Update:
+        """Describe an update to the reduction.
+
+        Args:
+            positions: its utterances, in the order of dealing.
+            chunk_size: utterances of a micro-batch of stock training, for the reductions that replicate it.
+        """
         return Update(
             label_count_N=np.array([len(self.labels[position]) for position in positions]),
             frame_count_N=np.array([self.frames[position] for position in positions]),
+            group_N=np.array([self.group_code[position] for position in positions]),
+            groups=self.groups,
+            training_count_G=self.group_counts,
+            chunk_N=np.arange(len(positions)) // (chunk_size or max(1, len(positions))),
         )
 
 
-def split(store: Store, name: str, vocabulary: Vocabulary, model: Wav2Vec2ForCTC, columns: Sequence[str]) -> Split:
+def split(
+    store: Store,
+    name: str,
+    vocabulary: Vocabulary,
+    model: Wav2Vec2ForCTC,
+    columns: Sequence[str],
+    reduction_group: str = "group",
+) -> Split:
     """Take one split of a store.
+
+    Args:
+        store: the prepared data.
+        name: train, validation or test.
+        vocabulary: turns transcripts into labels.
+        model: tells how many frames so much audio gives.
+        columns: columns to carry along.
+        reduction_group: column whose classes reductions weigh.
 
     Raises:
         RuntimeError: an utterance cannot be aligned; preparation rejects those, so the store does not fit the model.
     """
-    wanted = dict.fromkeys(("utt_id", "transcript", "speaker", "corpus", "group", "split", "samples", *columns))
+    wanted = dict.fromkeys(
+        ("utt_id", "transcript", "speaker", "corpus", "group", "split", "samples", reduction_group, *columns)
+    )
     every = store.columns(list(wanted))
     row = [position for position, value in enumerate(every["split"]) if value == name]
     kept = {column: [values[position] for position in row] for column, values in every.items()}
@@ -76,7 +113,17 @@ def split(store: Store, name: str, vocabulary: Vocabulary, model: Wav2Vec2ForCTC
     for utt_id, ids, count in zip(kept["utt_id"], labels, frames):
         if count < labels_needed(ids):
             raise RuntimeError(f"{utt_id}: {count} frames for {labels_needed(ids)} labels; prepare the store anew")
-    return Split(store, row, kept, labels, frames, [samples / SAMPLE_RATE_HZ for samples in kept["samples"]])
+    groups = tuple(sorted(set(kept[reduction_group])))
+    return Split(
+        store=store,
+        row=row,
+        columns=kept,
+        labels=labels,
+        frames=frames,
+        seconds=[samples / SAMPLE_RATE_HZ for samples in kept["samples"]],
+        groups=groups,
+        group_code=[groups.index(value) for value in kept[reduction_group]],
+    )
 
 
 @dataclass(frozen=True)
@@ -98,7 +145,18 @@ class Share:
 
 @dataclass(frozen=True)
 class Loader:
-    """Turns positions of an update into this worker's share of it (the `collate_fn` of the data loader)."""
+    """Turns positions of an update into this worker's share of it (the `collate_fn` of the data loader).
+
+    Attributes:
+        split: the training utterances.
+        features: normalisation and attention mask.
+        budget_seconds: padded audio of one micro-batch.
+        max_utterances: upper bound of a micro-batch.
+        rank: number of this worker.
+        workers: workers that share the update.
+        masks: SpecAugment in time; None: none.
+        sampler: knows the epoch, which masks depend on.
+    """
 
     split: Split
     features: Wav2Vec2FeatureExtractor
@@ -106,6 +164,8 @@ class Loader:
     max_utterances: int
     rank: int = 0
     workers: int = 1
+    masks: TimeMasks | None = None
+    sampler: UpdateSampler | None = field(default=None, compare=False)
 
     def __call__(self, positions: list[int]) -> Share:
         """Pack the update, take this worker's share and load it."""
@@ -113,14 +173,23 @@ class Loader:
         parts = packing.pack(seconds, budget_seconds=self.budget_seconds, max_utterances=self.max_utterances)
         shares = packing.share(parts, seconds, self.workers)
         return Share(
-            update=self.split.update(positions),
-            micro_batches=[
-                self.split.micro_batch([positions[place] for place in part], self.features, part)
-                for part in shares[self.rank]
-            ],
+            update=self.split.update(positions, self.max_utterances),
+            micro_batches=[self._micro_batch(positions, part) for part in shares[self.rank]],
             audio_seconds=float(sum(seconds)),
             padding_fraction=packing.padding_fraction([part for worker in shares for part in worker], seconds),
         )
+
+    def _micro_batch(self, positions: Sequence[int], part: Sequence[int]) -> MicroBatch:
+        utterances = [positions[place] for place in part]
+        batch = self.split.micro_batch(utterances, self.features, part)
+        if self.masks is not None:
+            epoch = self.sampler.epoch if self.sampler is not None else 0
+            drawn = [self.masks.draw(self.split.frames[one], epoch, one) for one in utterances]
+            masked_BT = np.zeros((len(drawn), batch.frames_when_padded), dtype=bool)
+            for row, masked_T in zip(masked_BT, drawn):
+                row[: len(masked_T)] = masked_T
+            batch.inputs["mask_time_indices"] = torch.from_numpy(masked_BT)
+        return batch
 
 
 class UpdateSampler:
@@ -148,7 +217,7 @@ class UpdateLoader(DataLoader):
     def __init__(self, loader: Loader, sampler: UpdateSampler, num_workers: int = 0) -> None:
         rows = range(len(loader.split))
         super().__init__(rows, batch_sampler=sampler, collate_fn=loader, num_workers=num_workers)  # type: ignore[arg-type]
-        self.sampler_of_updates = sampler
+        self.sampler_of_updates, self.loader = sampler, loader
 
     def set_epoch(self, epoch: int) -> None:
         """Deal the utterances anew for this epoch."""

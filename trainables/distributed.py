@@ -54,6 +54,12 @@ def add(values: Sequence[float], device: torch.device) -> list[float]:
     return total.tolist()
 
 
+def add_in_place(tensor: torch.Tensor) -> None:
+    """Replace a tensor by its sum over all workers."""
+    if world_size() > 1:
+        distributed.all_reduce(tensor)
+
+
 def gather_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Collect the rows of all workers, on every worker."""
     if world_size() == 1:

@@ -28,6 +28,7 @@ class Evaluator:
         group_columns: columns that are carried into the rows.
         budget_seconds: padded audio of one forward.
         max_utterances: upper bound of one forward.
+        exact_lengths: put only utterances of the very same length together, so that nothing is padded.
     """
 
     split: Split
@@ -36,6 +37,7 @@ class Evaluator:
     group_columns: tuple[str, ...]
     budget_seconds: float
     max_utterances: int
+    exact_lengths: bool = False
 
     @torch.no_grad()
     def evaluate(
@@ -73,7 +75,9 @@ class Evaluator:
         return [{name: value for name, value in row.items() if name != "_position"} for row in in_order]
 
     def _share(self) -> list[list[int]]:
-        parts = packing.pack(self.split.seconds, budget_seconds=self.budget_seconds, max_utterances=self.max_utterances)
+        bounds: dict[str, Any] = {"budget_seconds": self.budget_seconds, "max_utterances": self.max_utterances}
+        pack = packing.pack_equal if self.exact_lengths else packing.pack
+        parts = pack(self.split.seconds, **bounds)
         return packing.share(parts, self.split.seconds, distributed.world_size())[distributed.rank()]
 
     def _row(self, position: int, loss: float, hypothesis: str) -> dict[str, Any]:

@@ -65,6 +65,27 @@ def pack(
     return [order_N[start:stop].tolist() for start, stop in _chain(cut_after)]
 
 
+def pack_equal(seconds_N: Sequence[float], *, budget_seconds: float, max_utterances: int) -> list[list[int]]:
+    """Cut utterances into micro-batches of one length each: no padding at all.
+
+    Args:
+        seconds_N: length of each utterance, in seconds.
+        budget_seconds: audio of one micro-batch; a longer utterance is a micro-batch of its own.
+        max_utterances: upper bound of a micro-batch.
+
+    Returns:
+        positions, one list per micro-batch, each utterance exactly once.
+    """
+    by_length: dict[float, list[int]] = {}
+    for position, seconds in enumerate(seconds_N):
+        by_length.setdefault(seconds, []).append(position)
+    parts = []
+    for seconds, positions in by_length.items():
+        size = max(1, min(max_utterances, int(budget_seconds / max(seconds, 1e-9))))
+        parts += [positions[start : start + size] for start in range(0, len(positions), size)]
+    return parts
+
+
 def share(micro_batches: Sequence[Sequence[int]], seconds_N: Sequence[float], workers: int) -> list[list[list[int]]]:
     """Share the micro-batches of an update out to workers, heaviest first to the least loaded.
 

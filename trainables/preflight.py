@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainables import reductions
 from trainables.corpora import prepare as corpora
 from trainables.corpora.store import Store
 from trainables.errors import DataError
@@ -32,6 +33,11 @@ def prepare(
     """
     wanted = dict.fromkeys((model["model_type"], model.get("pretrained_model_name")) for model in models)
     store = corpora.prepare(source, folder, list(wanted), progress)
+    weighed = {(model.get("reduction", "mean"), model.get("reduction_group", "group")) for model in models}
+    for reduction, column in sorted(weighed):
+        rows = store.columns([column, "split"])
+        trained = {value for value, split in zip(rows[column], rows["split"]) if split == "train"}
+        reductions.parse(reduction).check(tuple(sorted(trained)))
     owner: dict[str, str] = {}
     for column, values in store.columns(groups).items():
         for value in dict.fromkeys(values):

@@ -1,44 +1,36 @@
 """The studied thing: how the losses of utterances become the loss of an update.
 
 **L = (1/Z) sum_i w_i l_i** over the N utterances of a whole update, whatever micro-batches and workers it is cut into.
-l_i is the CTC negative log-likelihood of utterance i in nats. A reduction is one pure function `update -> (w, Z)`; add
-one by writing it and putting it into `_FAMILY`. It sees only what is known before the first forward, so Z needs no
-communication. numpy only: plans and analyses read this module without torch.
+l_i is the CTC negative log-likelihood of utterance i in nats, U_i its labels and T_i its frames (both taken as at
+least 1), g its group. A reduction is one pure function `update -> (w, Z)`; add one by writing it and putting it into
+the tuple of its kind. It sees only what is known before the first forward, so Z needs no communication. Three files hold
+kinds that do more: `reduction_loss` scales each loss by a factor of itself, `reduction_state` weighs by what earlier
+updates showed, and `reduction_stock`, for replication, depends on how an update is cut.
 
-N utterances of an update.
+`sum`, `utterance_mean`, `token_mean` and `frame_mean` differ by one number per update: they point the same way.
+
+numpy only: plans and analyses read this module without torch. N utterances of an update, G groups of the training set.
 """
 
 from __future__ import annotations
 
 import difflib
-import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from trainables import reduction_parameters
 from trainables.errors import DataError
+from trainables.reduction_loss import BY_LOSS
+from trainables.reduction_parameters import Finite, Positive, PositiveOrInfinite
+from trainables.reduction_state import STATEFUL, Stateful
+from trainables.reduction_stock import STOCK, stock_mean
+from trainables.reduction_types import Observed, State, Update, Weighting
 
-
-@dataclass(frozen=True)
-class Update:
-    """The utterances of one update, as far as they are known before the forward.
-
-    Attributes:
-        label_count_N: labels (characters) per utterance, U_i.
-        frame_count_N: frames per utterance, T_i, without padding.
-    """
-
-    label_count_N: np.ndarray
-    frame_count_N: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.label_count_N)
-
-
-Weighting = tuple[np.ndarray, float]
-"""(weight_N, Z): multiply each loss by its weight, add over all workers, divide once by Z."""
+__all__ = ["LENGTH_ONLY", "REDUCTIONS", "Observed", "Reduction", "State", "Update", "Weighting", "parse"]
 
 
 def sum(update: Update) -> Weighting:
@@ -47,6 +39,16 @@ def sum(update: Update) -> Weighting:
     Reference: Graves et al. 2006, https://doi.org/10.1145/1143844.1143891; default of transformers' wav2vec2.
     """
     return np.ones(len(update)), 1.0
+
+
+def mean(update: Update) -> Weighting:
+    """Average each utterance over its labels, then over utterances: w = 1 / U, Z = N.
+
+    A label of a short utterance weighs more: single words gain over sentences.
+
+    Reference: `torch.nn.functional.ctc_loss(reduction="mean")`, on the whole update.
+    """
+    return 1.0 / np.maximum(update.label_count_N, 1), float(len(update))
 
 
 def utterance_mean(update: Update) -> Weighting:
@@ -65,20 +67,95 @@ def token_mean(update: Update) -> Weighting:
     return np.ones(len(update)), float(np.maximum(update.label_count_N, 1).sum())
 
 
-def mean(update: Update) -> Weighting:
-    """Average each utterance over its labels, then over utterances: w = 1 / max(U, 1), Z = N.
+def frame_mean(update: Update) -> Weighting:
+    """Average over the frames of the update: w = 1, Z = sum of T. Same direction as `sum`: no utterance gains.
 
-    A label of a short utterance weighs more: single words gain over sentences.
-
-    Reference: `torch.nn.functional.ctc_loss(reduction="mean")`, on the whole update.
+    Reference: icefall logs its CTC loss so, https://github.com/k2-fsa/icefall.
     """
-    return 1.0 / np.maximum(update.label_count_N, 1), float(len(update))
+    return np.ones(len(update)), float(np.maximum(update.frame_count_N, 1).sum())
 
 
-_FAMILY: tuple[Callable[..., Weighting], ...] = (sum, mean, utterance_mean, token_mean)
-REDUCTIONS: Mapping[str, Callable[..., Weighting]] = {function.__name__: function for function in _FAMILY}
+def utterance_frame_mean(update: Update) -> Weighting:
+    """Average each utterance over its frames, then over utterances: w = 1 / T, Z = N.
 
-_SPELLING = re.compile(r"^(?P<name>[A-Za-z_]\w*)\s*(?:\((?P<arguments>.*)\))?$")
+    Short recordings gain, however much is said in them; slow speech loses against fast speech.
+
+    Reference: none known to us; `mean` with frames in place of labels.
+    """
+    return 1.0 / np.maximum(update.frame_count_N, 1), float(len(update))
+
+
+def power(update: Update, *, alpha: Finite) -> Weighting:
+    """Stand between utterance_mean (alpha = 0) and mean (alpha = 1): w = U^-alpha, Z = N.
+
+    The larger alpha, the more short transcripts gain. `power(alpha=0.25)` brought the share of the loss nearest to the
+    share of utterances for words beside sentences; `power(alpha=0.5)` is the square root of the length.
+
+    Reference: length normalisation of beam search, https://arxiv.org/abs/1609.08144, used as a weight.
+    """
+    return np.maximum(update.label_count_N, 1).astype(float) ** -alpha, float(len(update))
+
+
+def group_balanced(update: Update) -> Weighting:
+    """Give every group the same total weight over the training set: w = N_train / (G n_g), Z = N.
+
+    n_g counts the training set, so a group's weight does not hang on who shares its update; rare groups gain, and the
+    fewer they are the noisier the gradient. The mean weight over the training set is 1.
+
+    Reference: King and Zeng 2001, https://doi.org/10.1093/oxfordjournals.pan.a004868 (inverse-frequency weights).
+    """
+    return group_temperature(update, temperature=np.inf)
+
+
+def group_temperature(update: Update, *, temperature: PositiveOrInfinite = 5.0) -> Weighting:
+    """Move groups towards equal weight: w in proportion to (n_g / N_train)^(1/temperature - 1), Z = N.
+
+    Scaled so that the mean weight over the training set is 1. Temperature 1 is utterance_mean, inf is group_balanced;
+    the higher, the more rare groups gain. The same expectation as sampling groups at that temperature, with more
+    variance but without repeats.
+
+    Reference: Arivazhagan et al. 2019, https://arxiv.org/abs/1907.05019 (temperature 5).
+    """
+    group_N, count_G = update.require_groups()
+    share_G = count_G / count_G.sum()
+    log_G = (1.0 / temperature - 1.0) * np.log(share_G)
+    weight_G = np.exp(log_G - log_G.max())
+    return (weight_G / (share_G @ weight_G))[group_N], float(len(update))
+
+
+def dataset_weighted(update: Update, /, **weights: Positive) -> Weighting:
+    """Weigh each group by a number given for it: w = a_g / U, Z = N.
+
+    `dataset_weighted(word=1.3, sentence=0.7)` names every group of the training set. Groups of high numbers gain, and
+    short transcripts as in `mean`. Not normalised: the numbers also scale the step.
+
+    Reference: `dataset_loss_weighting` of https://github.com/hasteinmetz/transfer-learning-for-dysarthria.
+    """
+    group_N, _ = update.require_groups()
+    weight_G = np.array([weights[group] for group in update.groups])
+    weight_N, normaliser = mean(update)
+    return weight_G[group_N] * weight_N, normaliser
+
+
+# The family, by kind.
+_BY_LENGTH = (sum, mean, utterance_mean, token_mean, frame_mean, utterance_frame_mean, power)
+_BY_GROUP = (group_balanced, group_temperature, dataset_weighted)
+
+REDUCTIONS: Mapping[str, Callable[..., Any]] = {
+    **{function.__name__: function for function in (*_BY_LENGTH, *_BY_GROUP, *BY_LOSS)},
+    **STATEFUL,
+    **{function.__name__: function for function in STOCK},
+}
+"""Every member by its name."""
+
+LENGTH_ONLY: tuple[str, ...] = (
+    *(function.__name__ for function in _BY_LENGTH if function is not power),
+    "power(alpha=0.25)",
+    "power(alpha=0.5)",
+)
+"""Spellings of those that need nothing but lengths: no groups, no state, no losses, no stock micro-batches."""
+
+_SPELLING = re.compile(r"(?P<name>[A-Za-z_]\w*)\s*(?:\((?P<arguments>.*)\))?")
 
 
 @dataclass(frozen=True)
@@ -88,13 +165,112 @@ class Reduction:
     name: str
     parameters: Mapping[str, float] = field(default_factory=dict)
 
-    def __call__(self, update: Update) -> Weighting:
-        """Weigh an update."""
-        return REDUCTIONS[self.name](update, **self.parameters)
+    def __call__(self, update: Update, state: State | None = None) -> Weighting:
+        """Weigh an update.
+
+        Args:
+            update: the whole update, over all micro-batches and workers.
+            state: what this reduction remembers; only where `is_stateful`.
+
+        Returns:
+            (weight_N, Z), to be multiplied by `rescale` where `depends_on_loss`.
+
+        Raises:
+            DataError: the groups do not fit the reduction.
+            ValueError: a state, groups or stock micro-batches are needed and were not given.
+        """
+        self.check(update.groups)
+        if self.depends_on_loss:
+            return utterance_mean(update)
+        if not self.is_stateful:
+            return self._member(update, **self.parameters)
+        if state is None or state.groups != tuple(update.groups):
+            known = "none" if state is None else f"one of the groups {list(state.groups)}"
+            raise ValueError(f"{self} needs a state of the groups {list(update.groups)}, got {known}")
+        return self._stateful().weigh(update, state)
+
+    def rescale(self, loss_N: np.ndarray, label_count_N: np.ndarray) -> np.ndarray:
+        """Return the factor of each loss, in float64; no gradient flows through it. 1 unless `depends_on_loss`.
+
+        Args:
+            loss_N: losses in nats, of any part of an update.
+            label_count_N: labels of the same utterances.
+        """
+        loss_N = np.asarray(loss_N, dtype=float)
+        if not self.depends_on_loss:
+            return np.ones_like(loss_N)
+        return self._member(loss_N, np.asarray(label_count_N), **self.parameters)
+
+    def check(self, groups: Sequence[str]) -> None:
+        """Check that the reduction fits the groups of the training set; the preflight calls this.
+
+        Raises:
+            DataError: it needs groups and there are none, or the groups that it names are not those.
+        """
+        if self.needs_groups and not groups:
+            raise DataError(f"reduction {str(self)!r} weighs groups, and the training set has none; name their column")
+        if self._member is not dataset_weighted:
+            return
+        unnamed = [group for group in groups if group not in self.parameters]
+        unknown = [group for group in self.parameters if group not in groups]
+        if unnamed or unknown:
+            example = Reduction(self.name, {group: self.parameters.get(group, 1.0) for group in groups})
+            raise DataError(
+                f"reduction {str(self)!r} must name the groups of the training set; left out: {unnamed}, unknown: "
+                f"{unknown}; write for example {example}"
+            )
+
+    def initial_state(self, groups: Sequence[str], training_count_G: np.ndarray) -> State:
+        """Return what is remembered before the first update; an empty state unless `is_stateful`.
+
+        Raises:
+            DataError: the groups do not fit the reduction.
+            ValueError: a group has no training utterance; nothing would ever be learnt of it.
+        """
+        self.check(groups)
+        if len(training_count_G) != len(groups) or np.any(np.asarray(training_count_G) < 1):
+            counts = np.asarray(training_count_G).tolist()
+            raise ValueError(f"{self}: groups {list(groups)} have {counts} training utterances; at least 1 is needed")
+        return self._stateful().initial(groups) if self.is_stateful else State()
+
+    def next_state(self, state: State, observed: Observed) -> State:
+        """Return what is remembered after an update that showed this; the same state unless `is_stateful`."""
+        return self._stateful().step(state, observed) if self.is_stateful else state
+
+    @property
+    def depends_on_loss(self) -> bool:
+        """Whether each loss is to be multiplied by `rescale`."""
+        return self._member in BY_LOSS
+
+    @property
+    def is_stateful(self) -> bool:
+        """Whether the weights follow from earlier updates."""
+        return self.name in STATEFUL
+
+    @property
+    def needs_groups(self) -> bool:
+        """Whether the update must say to which group each utterance belongs."""
+        return self.is_stateful or self._member in _BY_GROUP
+
+    @property
+    def needs_gradient_norms(self) -> bool:
+        """Whether `next_state` wants the gradient norm of each group: one backward per group."""
+        return self.is_stateful and self._stateful().needs_gradient_norms
+
+    @property
+    def needs_chunks(self) -> bool:
+        """Whether the update must say in which stock micro-batch each utterance would be."""
+        return self._member is stock_mean
+
+    @property
+    def _member(self) -> Callable[..., Any]:
+        return REDUCTIONS[self.name]
+
+    def _stateful(self) -> Stateful:
+        return STATEFUL[self.name](**self.parameters)
 
     def __str__(self) -> str:
-        arguments = ", ".join(f"{key}={value:g}" for key, value in self.parameters.items())
-        return f"{self.name}({arguments})" if arguments else self.name
+        return reduction_parameters.write(self.name, self.parameters)
 
 
 def parse(text: str) -> Reduction:
@@ -104,28 +280,13 @@ def parse(text: str) -> Reduction:
         text: a name, with `(parameter=number, ...)` behind it where it has parameters.
 
     Raises:
-        DataError: unknown name or parameter, a value that is no number, a parameter left out.
+        DataError: unknown name or parameter, a value that is no number or out of range, a parameter left out.
     """
-    match = _SPELLING.match(text.strip())
+    match = _SPELLING.fullmatch(text.strip())
     name = match["name"] if match else text.strip()
     if match is None or name not in REDUCTIONS:
         near = difflib.get_close_matches(name, REDUCTIONS, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise DataError(f"unknown reduction {text!r}{hint}; choose one of: {', '.join(REDUCTIONS)}")
-    allowed = list(inspect.signature(REDUCTIONS[name]).parameters.values())[1:]
-    parameters: dict[str, float] = {}
-    for argument in filter(None, (part.strip() for part in (match["arguments"] or "").split(","))):
-        key, _, value = (part.strip() for part in argument.partition("="))
-        if key not in {parameter.name for parameter in allowed}:
-            takes = ", ".join(parameter.name for parameter in allowed) or "no parameters"
-            raise DataError(f"reduction {text!r}: unknown parameter {key!r}; {name} takes {takes}")
-        try:
-            parameters[key] = float(value)
-        except ValueError as error:
-            raise DataError(f"reduction {text!r}: {key} must be a number, got {value!r}") from error
-    for parameter in allowed:
-        if parameter.name not in parameters:
-            if parameter.default is inspect.Parameter.empty:
-                raise DataError(f"reduction {text!r} needs {parameter.name}, as in {name}({parameter.name}=0.5)")
-            parameters[parameter.name] = float(parameter.default)
-    return Reduction(name, {parameter.name: parameters[parameter.name] for parameter in allowed})
+    takes = reduction_parameters.signature(REDUCTIONS[name])
+    return Reduction(name, reduction_parameters.read(text.strip(), name, match["arguments"] or "", takes))

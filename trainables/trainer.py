@@ -15,14 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from trainables import checkpoints, ctc, distributed
 from trainables.dataset import Share, UpdateLoader
 from trainables.evaluation import Evaluator
+from trainables.gradients import GroupGradients, StepMatcher, copy_weights, relative_change
 from trainables.metrics import summarise
-from trainables.reductions import Reduction
+from trainables.reductions import Observed, Reduction, State
 
 MAX_NON_FINITE_UPDATES = 3
 _MAX_FP16_SCALE_SEARCH = 20
@@ -44,6 +46,9 @@ class Totals:
     padded_seconds: float = 0.0
     training_seconds: float = 0.0
     recent_non_finite: int = 0
+    zero_infinity_hits: int = 0
+    update_ratio: float = 0.0
+    measured_ratios: int = 0
 
     def summary(self) -> dict[str, float | int | None]:
         """Return means over the updates so far, as they stand in the results table."""
@@ -55,6 +60,8 @@ class Totals:
             "padding_fraction": 1 - self.audio_seconds / self.padded_seconds if self.padded_seconds else None,
             "audio_seconds_per_second": self.audio_seconds / self.training_seconds if self.training_seconds else None,
             "non_finite_updates": self.non_finite,
+            "zero_infinity_hits": self.zero_infinity_hits,
+            "update_ratio": self.update_ratio / self.measured_ratios if self.measured_ratios else None,
         }
 
 
@@ -63,7 +70,9 @@ class _Step:
     """What the last update showed, for its row in the history."""
 
     values: dict[str, float] = field(default_factory=dict)
+    weights_before: list[torch.Tensor] | None = None
     started: float = 0.0
+    zero_infinity_hits: int = 0
     audio_seconds: float = 0.0
     padded_seconds: float = 0.0
 
@@ -82,6 +91,7 @@ class UpdateTrainer(Trainer):
         blank: int,
         zero_infinity: bool = True,
         keep_checkpoints: int = 1,
+        match_step: bool = False,
     ) -> None:
         super().__init__(model=model, args=args, eval_dataset=evaluator.split)  # type: ignore[arg-type]
         self.remove_callback(PrinterCallback)
@@ -89,6 +99,10 @@ class UpdateTrainer(Trainer):
         self.updates, self.reduction, self.evaluator = loader, reduction, evaluator
         self.blank, self.zero_infinity, self.keep_checkpoints = blank, zero_infinity, keep_checkpoints
         self.totals = Totals()
+        training = loader.loader.split
+        self.reduction_state = reduction.initial_state(training.groups, training.group_counts)
+        self.matcher = StepMatcher(target=args.max_grad_norm / 2 or 1.0) if match_step else None
+        self._group_gradients = GroupGradients(model, training.groups) if reduction.needs_gradient_norms else None
         self._step = _Step()
 
     # The seams of `transformers.Trainer`, in the order in which a run meets them.
@@ -129,28 +143,62 @@ class UpdateTrainer(Trainer):
         """
         self._step = _Step(started=time.perf_counter())
         model.train()
-        weight_N, normaliser = self.reduction(inputs.update)
-        objective = log_likelihood = 0.0
+        update = inputs.update
+        weight_N, normaliser = self.reduction(update, self.reduction_state)
+        loss_N, objective = np.zeros(len(update)), 0.0
         for batch in inputs.micro_batches:
             with self.compute_loss_context_manager():
                 logits = model(**self._prepare_inputs(batch.inputs)).logits
-            loss_B = ctc.losses(logits, batch, self.blank, self.zero_infinity)
-            weight_B = torch.as_tensor(weight_N[batch.position_B] / normaliser).to(loss_B)
+            loss_B = self._losses(logits, batch)
+            loss_N[batch.position_B] = loss_B.detach().double().cpu().numpy()
+            if self._group_gradients is not None:
+                self._group_gradients.add(loss_B, logits, update.group_N[batch.position_B])  # type: ignore[index]
+            factor_B = self.reduction.rescale(loss_N[batch.position_B], batch.label_count_B.numpy())
+            weight_B = torch.as_tensor(factor_B * weight_N[batch.position_B] / normaliser).to(loss_B)
             weighted = (weight_B * loss_B).sum()
             self.accelerator.backward(weighted)
             objective += float(weighted.detach())
-            log_likelihood += float(loss_B.detach().sum())
         distributed.add_gradients(model.parameters())
-        objective, log_likelihood = distributed.add([objective, log_likelihood], self.args.device)
-        self._step.audio_seconds = inputs.audio_seconds
-        self._step.padded_seconds = inputs.audio_seconds / (1 - inputs.padding_fraction)
-        self._step.values = {
-            "loss": objective,
-            "nll_per_label": log_likelihood / max(1, int(inputs.update.label_count_N.sum())),
-            "padding_fraction": inputs.padding_fraction,
-            "utterances": len(inputs.update),
-        }
+        raw_norm = self.matcher.rescale(model.parameters()) if self.matcher is not None else None
+        # Each utterance is some worker's share and zero elsewhere: adding collects all losses everywhere.
+        hits = float(self._step.zero_infinity_hits)
+        objective, hits, *losses = distributed.add([objective, hits, *loss_N.tolist()], self.args.device)
+        self._step.zero_infinity_hits = int(hits)
+        self._observe(inputs, weight_N, np.array(losses), objective)
+        if raw_norm is not None:
+            self._step.values["grad_norm"] = raw_norm
         return torch.tensor(objective, device=self.args.device)
+
+    def _losses(self, logits: torch.Tensor, batch: ctc.MicroBatch) -> torch.Tensor:
+        """Compute the losses of a micro-batch; infinite ones become 0, and are counted, where that was asked for."""
+        loss_B = ctc.losses(logits, batch, self.blank)
+        infinite = int(torch.isinf(loss_B).sum()) if self.zero_infinity else 0
+        if infinite:
+            self._step.zero_infinity_hits += infinite
+            loss_B = ctc.losses(logits, batch, self.blank, zero_infinity=True)
+        return loss_B
+
+    def _observe(self, inputs: Share, weight_N: np.ndarray, loss_N: np.ndarray, objective: float) -> None:
+        """Let the reduction remember what the update showed, and note the update for the history."""
+        update, step = inputs.update, self._step
+        norm_G = None
+        if self._group_gradients is not None:
+            norm_G = self._group_gradients.norms(update.group_sum(np.ones(len(update))))
+        observed = Observed.of(update, update.group_sum(loss_N), norm_G)
+        self.reduction_state = self.reduction.next_state(self.reduction_state, observed)
+        step.audio_seconds = inputs.audio_seconds
+        step.padded_seconds = inputs.audio_seconds / (1 - inputs.padding_fraction)
+        step.values = {
+            "loss": objective,
+            "nll_per_label": float(loss_N.sum()) / max(1, int(update.label_count_N.sum())),
+            "padding_fraction": inputs.padding_fraction,
+            "utterances": len(update),
+            "zero_infinity_hits": step.zero_infinity_hits,
+        }
+        self.totals.zero_infinity_hits += step.zero_infinity_hits
+        if self.reduction.is_stateful:
+            weight_G = update.group_sum(weight_N) / np.maximum(update.group_sum(np.ones(len(update))), 1)
+            step.values |= {f"group_weight/{name}": float(weight) for name, weight in zip(update.groups, weight_G)}
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
         return self._measure(model, super()._clip_grad_norm(model), self.args.max_grad_norm)
@@ -167,13 +215,18 @@ class UpdateTrainer(Trainer):
             Diverged: it happened several times in a row.
         """
         norm, totals, step = float(grad_norm), self.totals, self._step
+        clipped = norm > limit
+        if self.matcher is not None:
+            norm = step.values["grad_norm"]
         totals.updates += 1
         totals.audio_seconds += step.audio_seconds
         totals.padded_seconds += step.padded_seconds
         if math.isfinite(norm):
             totals.recent_non_finite = 0
             totals.grad_norm += norm
-            totals.clipped += norm > limit
+            totals.clipped += clipped
+            if (self.state.global_step + 1) % max(1, int(self.args.logging_steps)) == 0:
+                step.weights_before = copy_weights(model)
         else:
             totals.non_finite += 1
             totals.recent_non_finite += 1
@@ -192,6 +245,12 @@ class UpdateTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log the update as it was, not an average since the last line, so that a resumed history has no seam."""
         if "learning_rate" in logs:
+            if self._step.weights_before is not None:
+                ratio = relative_change(self.network, self._step.weights_before)
+                self._step.values["update_ratio"] = ratio
+                self.totals.update_ratio += ratio
+                self.totals.measured_ratios += 1
+                self._step.weights_before = None
             logs = {**self._step.values, "learning_rate": logs["learning_rate"], "update": self.state.global_step}
         super().log(logs, start_time)
 
@@ -209,11 +268,17 @@ class UpdateTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         distributed.wait_for_all()
         if self.args.should_save:
-            checkpoints.seal(self.checkpoints, self.state.global_step, vars(self.totals))
+            memory = {"totals": vars(self.totals), "reduction_state": self.reduction_state.as_dict()}
+            if self.matcher is not None:
+                memory["matcher"] = vars(self.matcher)
+            checkpoints.seal(self.checkpoints, self.state.global_step, memory)
             best = self.state.best_model_checkpoint
             checkpoints.keep_newest(self.checkpoints, self.keep_checkpoints, spare=best)
         distributed.wait_for_all()
 
-    def restore_totals(self, totals: Mapping[str, Any]) -> None:
-        """Go on counting where a checkpoint stopped."""
-        self.totals = Totals(**totals)
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Go on where a checkpoint stopped: counters, the state of the reduction, the running norm."""
+        self.totals = Totals(**memory["totals"])
+        self.reduction_state = State.from_dict(memory["reduction_state"])
+        if self.matcher is not None:
+            self.matcher = StepMatcher(**memory["matcher"])

@@ -6,6 +6,7 @@ whole or not at all, `result.json` last: a trial is done when that file is there
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import resource
@@ -33,12 +34,15 @@ from trainables.dataset import Loader, UpdateLoader, UpdateSampler, split
 from trainables.evaluation import Evaluator
 from trainables.metrics import summarise
 from trainables.session import RayTrainSession, Session
+from trainables.specaugment import TimeMasks
 from trainables.trainer import UpdateTrainer
 from trainables.trial import Trial
 from trainables.vocabulary import Vocabulary
 
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
-_OWN_MODEL_KEYS = ("model_type", "pretrained_model_name", "reduction", "ctc_zero_infinity", "freeze_feature_extractor")
+_OWN_MODEL_KEYS = frozenset(
+    ("model_type", "pretrained_model_name", "reduction", "reduction_group", "match_step", "ctc_zero_infinity")
+) | {"freeze_feature_extractor"}
 
 
 def train_fn(config: Mapping[str, Any], session: Session | None = None) -> str:
@@ -83,15 +87,19 @@ def _run(trial: Trial, session: Session) -> str:
     for callback in (stop, history, Reporter(session), *((board,) if board is not None else ())):
         trainer.add_callback(callback)
     final = evaluators[trial.training["test_set"]]
+    if _evaluates_exact_lengths(trial, features):
+        final = dataclasses.replace(final, exact_lengths=True)
     initial_rows = _initial(trial, trainer, final)
     checkpoint = checkpoints.newest(trainer.checkpoints)
     if checkpoint is not None:
-        trainer.restore_totals(checkpoint[1])
+        trainer.remember(checkpoint[1])
     trainer.train(resume_from_checkpoint=str(checkpoint[0]) if checkpoint is not None else None)
     if stop.stopped:
         return INTERRUPTED
     rows = final.evaluate(model, trainer.args.device, trainer.compute_loss_context_manager)
     scores = summarise(rows, trial.groups)
+    if final.exact_lengths:
+        scores |= _padding_effect(trainer, final, scores)
     session.report({name: value for name, value in scores.items() if value is not None} | _progress(trainer))
     if distributed.rank() == 0:
         history.write(trainer.state)
@@ -105,6 +113,20 @@ def _run(trial: Trial, session: Session) -> str:
         shutil.rmtree(trainer.checkpoints, ignore_errors=True)
     distributed.wait_for_all()
     return DONE
+
+
+def _evaluates_exact_lengths(trial: Trial, features: Wav2Vec2FeatureExtractor) -> bool:
+    """Padding moves the result of models that take no attention mask: they are scored without any, unless told otherwise."""
+    asked = trial.training.get("exact_length_evaluation")
+    return not features.return_attention_mask if asked is None else asked
+
+
+def _padding_effect(trainer: UpdateTrainer, final: Evaluator, scores: Mapping[str, Any]) -> dict[str, float]:
+    """Measure how far padding would move the scores: score in padded batches minus score without padding."""
+    padded = dataclasses.replace(final, exact_lengths=False)
+    rows = padded.evaluate(trainer.network, trainer.args.device, trainer.compute_loss_context_manager)
+    moved = summarise(rows, ())
+    return {f"padding_effect/{name}": float(moved[name] or 0) - float(scores[name] or 0) for name in moved}
 
 
 def _count_attempt(trial: Trial) -> None:
@@ -137,6 +159,8 @@ def _model(trial: Trial) -> tuple[Wav2Vec2ForCTC, Vocabulary, Wav2Vec2FeatureExt
     pretrained = settings.get("pretrained_model_name")
     vocabulary = module.vocabulary(pretrained) or Store.open(trial.store).vocabulary
     overrides = {name: value for name, value in settings.items() if name not in _OWN_MODEL_KEYS and value is not None}
+    # transformers' default of 2 masks a large part of every short word: a confound of length.
+    overrides.setdefault("mask_time_min_masks", 0)
     model = module.build(vocabulary, overrides, pretrained)
     if settings["freeze_feature_extractor"]:
         model.freeze_feature_encoder()
@@ -152,8 +176,11 @@ def _trainer(
     update_size = bound * int(arguments.pop("gradient_accumulation_steps", 1))
     budget = float(trial.training["micro_batch_seconds"])
     seed = int(arguments.get("data_seed") or arguments.get("seed", 42))
-    training = split(store, "train", vocabulary, model, trial.groups)
-    loader = Loader(training, features, budget, bound, distributed.rank(), distributed.world_size())
+    training = split(store, "train", vocabulary, model, trial.groups, trial.model.get("reduction_group", "group"))
+    sampler = UpdateSampler(len(training), update_size, seed)
+    loader = Loader(
+        training, features, budget, bound, distributed.rank(), distributed.world_size(), _masks(model, seed), sampler
+    )
     evaluators = {
         name: Evaluator(
             split(store, name, vocabulary, model, trial.groups), vocabulary, features, trial.groups, budget,
@@ -164,18 +191,23 @@ def _trainer(
     trainer = UpdateTrainer(
         model,
         training_arguments(arguments, trial.folder / "checkpoints"),
-        loader=UpdateLoader(
-            loader,
-            UpdateSampler(len(training), update_size, seed),
-            int(arguments.get("dataloader_num_workers", 0)),
-        ),
+        loader=UpdateLoader(loader, sampler, int(arguments.get("dataloader_num_workers", 0))),
         reduction=reductions.parse(trial.model["reduction"]),
         evaluator=evaluators["validation"],
         blank=vocabulary.blank,
         zero_infinity=trial.model["ctc_zero_infinity"],
         keep_checkpoints=int(arguments.get("save_total_limit") or 1),
+        match_step=bool(trial.model.get("match_step")),
     )
     return trainer, evaluators
+
+
+def _masks(model: Wav2Vec2ForCTC, seed: int) -> TimeMasks | None:
+    """Draw SpecAugment's time masks ourselves where the model's configuration has any."""
+    config = model.config
+    if not config.apply_spec_augment or not config.mask_time_prob:
+        return None
+    return TimeMasks(config.mask_time_prob, config.mask_time_length, config.mask_time_min_masks, seed)
 
 
 def training_arguments(given: Mapping[str, Any], output_dir: Path) -> transformers.TrainingArguments:
