@@ -41,28 +41,28 @@ def main(
         "data": str(data.resolve()),
     }
     cells = [(reduction, int(seed)) for reduction in reductions.split(",") for seed in seeds.split(",")]
-    with tempfile.TemporaryDirectory() as scratch:
-        grid_seconds, grid_rows = _grid(settings, reductions, seeds, Path(scratch))
-        loop_seconds, loop_rows = _loop(settings, cells)
-    rows = [{**one, "by": "lossgrid"} for one in grid_rows] + [{**one, "by": "loop"} for one in loop_rows]
+    seconds, rows = {}, []
+    for backend in ("train", "tune"):
+        with tempfile.TemporaryDirectory() as scratch:
+            seconds[backend], trials = _grid(settings, reductions, seeds, backend, Path(scratch))
+        rows += [{**trial, "by": f"lossgrid {backend}"} for trial in trials]
+    seconds["loop"], trials = _loop(settings, cells)
+    rows += [{**trial, "by": "loop"} for trial in trials]
     for row in rows:
+        wer = f"WER {100 * row['wer']:.1f} %"
+        click.echo(f"{row['by']:15} {row['reduction']:6} seed {row['seed']}  updates {row['updates']}  {wer}")
+    ratios = {backend: seconds["loop"] / seconds[backend] for backend in ("train", "tune")}
+    for backend, ratio in ratios.items():
         click.echo(
-            f"{row['by']:9} {row['reduction']:6} seed {row['seed']}  updates {row['updates']}  WER {100 * row['wer']:.1f} %"
+            f"--backend {backend}: {seconds[backend]:.0f} s, loop {seconds['loop']:.0f} s: {ratio:.2f} times as fast"
         )
-    ratio = loop_seconds / grid_seconds
-    click.echo(f"lossgrid {grid_seconds:.0f} s, loop {loop_seconds:.0f} s, lossgrid is {ratio:.2f} times as fast")
     out.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        "settings": settings,
-        "grid_seconds": grid_seconds,
-        "loop_seconds": loop_seconds,
-        "ratio": ratio,
-        "rows": rows,
-    }
-    out.write_text(json.dumps(content, indent=1))
+    out.write_text(json.dumps({"settings": settings, "seconds": seconds, "ratios": ratios, "rows": rows}, indent=1))
 
 
-def _grid(settings: dict[str, Any], reductions: str, seeds: str, scratch: Path) -> tuple[float, list[dict[str, Any]]]:
+def _grid(
+    settings: dict[str, Any], reductions: str, seeds: str, backend: str, scratch: Path
+) -> tuple[float, list[dict[str, Any]]]:
     given = {
         "num_train_epochs": settings["epochs"],
         "per_device_train_batch_size": settings["update_size"],
@@ -72,7 +72,7 @@ def _grid(settings: dict[str, Any], reductions: str, seeds: str, scratch: Path) 
     }
     overrides = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
     command = [sys.executable, str(ROOT / "launch.py"), "--grid", "losses", "--data", settings["data"],
-               "--out", str(scratch / "study"), "--json", *overrides]  # fmt: skip
+               "--out", str(scratch / "study"), "--backend", backend, "--json", *overrides]  # fmt: skip
     started = time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=scratch)
     return time.perf_counter() - started, json.loads(done.stdout)["trials"]

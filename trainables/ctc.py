@@ -82,16 +82,20 @@ def losses(logits_BTV: torch.Tensor, batch: MicroBatch, blank: int, zero_infinit
     Reference: Graves et al. 2006, https://doi.org/10.1145/1143844.1143891
     """
     log_probabilities_TBV = functional.log_softmax(logits_BTV.float(), dim=-1).transpose(0, 1)
+    # The backward of CTC on CUDA has no deterministic form and refuses to run under full_determinism.
+    on_cpu = torch.are_deterministic_algorithms_enabled() and logits_BTV.is_cuda
+    device = torch.device("cpu") if on_cpu else logits_BTV.device
     with torch.backends.cudnn.flags(enabled=False):
-        return functional.ctc_loss(
-            log_probabilities_TBV,
-            batch.label_ids.to(logits_BTV.device),
-            batch.frame_count_B.to(logits_BTV.device),
-            batch.label_count_B.to(logits_BTV.device),
+        loss_B = functional.ctc_loss(
+            log_probabilities_TBV.to(device),
+            batch.label_ids.to(device),
+            batch.frame_count_B.to(device),
+            batch.label_count_B.to(device),
             blank=blank,
             reduction="none",
             zero_infinity=zero_infinity,
         )
+    return loss_B.to(logits_BTV.device)
 
 
 def frame_counts(model: Wav2Vec2ForCTC, sample_counts: Sequence[int]) -> list[int]:

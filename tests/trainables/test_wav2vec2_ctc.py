@@ -11,9 +11,10 @@ import pyarrow.parquet
 import pytest
 import torch
 from conftest import small_rows, write_manifest
-from transformers import Wav2Vec2ForCTC, Wav2Vec2Processor
+from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC, Wav2Vec2Processor
 
 from trainables import checkpoints, preflight
+from trainables.corpora.store import Store
 from trainables.errors import DataError
 from trainables.wav2vec2_ctc import train_fn
 
@@ -214,3 +215,89 @@ def test_two_group_columns_that_share_a_value_are_refused(tmp_path: Path) -> Non
         preflight.prepare(str(manifest), tmp_path / "stores", [{"model_type": "tiny"}], ["group", "kind"])
     with pytest.raises(DataError, match="no column severity"):
         preflight.prepare(str(manifest), tmp_path / "stores", [{"model_type": "tiny"}], ["severity"])
+
+
+@pytest.fixture(scope="module")
+def group_norm_checkpoint(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint of the kind of wav2vec2-base-960h: group norm, no attention mask."""
+    folder = tmp_path_factory.mktemp("group-norm")
+    vocabulary = Store.open(store).vocabulary
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(
+        vocab_size=len(vocabulary), pad_token_id=vocabulary.blank, hidden_size=32, num_hidden_layers=1,
+        num_attention_heads=2, intermediate_size=64, conv_dim=(16, 16, 16), conv_kernel=(10, 8, 8), conv_stride=(5, 8, 8),
+        num_feat_extract_layers=3, feat_extract_norm="group", do_stable_layer_norm=False, num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2, mask_time_prob=0.1, mask_time_length=4, layerdrop=0.0,
+    )  # fmt: skip
+    Wav2Vec2ForCTC(config).save_pretrained(folder)
+    (folder / "vocab.json").write_text(vocabulary.as_json(), encoding="utf-8")
+    Wav2Vec2FeatureExtractor(return_attention_mask=False).save_pretrained(folder)
+    return folder
+
+
+def test_a_model_without_attention_mask_is_scored_without_padding_and_says_what_padding_would_do(
+    store: Path, tmp_path: Path, group_norm_checkpoint: Path
+) -> None:
+    config = job(store, tmp_path, model_type="base", pretrained_model_name=str(group_norm_checkpoint))
+    assert run(config)[0] == "done", (tmp_path / "failure.json").read_text()
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert abs(result["padding_effect/nll_per_label"]) > 0
+    model = Wav2Vec2ForCTC.from_pretrained(tmp_path / "model").eval()
+    opened = Store.open(store)
+    columns = opened.columns(["utt_id", "transcript"])
+    for row in table(tmp_path, "utterances"):
+        if row["phase"] == "final":
+            place = columns["utt_id"].index(row["utt_id"])
+            audio = torch.from_numpy(opened.samples(place).astype("float32") / 32_768.0)
+            alone = (audio - audio.mean()) / torch.sqrt(audio.var(unbiased=False) + 1e-7)
+            labels = torch.tensor([opened.vocabulary.encode(columns["transcript"][place])])
+            with torch.no_grad():
+                expected = model(alone[None], labels=labels).loss
+            assert row["loss"] == pytest.approx(float(expected), rel=1e-4)
+            assert row["frames"] == int(model._get_feat_extract_output_lengths(torch.tensor(len(audio))))
+
+
+def test_time_masks_do_not_depend_on_the_micro_batch(store: Path, tmp_path: Path, group_norm_checkpoint: Path) -> None:
+    drawn = []
+    for budget in (60.0, 0.1):
+        config = job(store, tmp_path / str(budget), model_type="tiny", mask_time_prob=0.3, mask_time_length=4)
+        config["sections"]["Training Configuration"]["micro_batch_seconds"] = budget
+        assert run(config)[0] == "done"
+        drawn.append([row["loss"] for row in table(tmp_path / str(budget), "history")])
+    assert drawn[0] == pytest.approx(drawn[1], rel=1e-4)
+    without = run_losses(store, tmp_path / "without")
+    assert without != pytest.approx(drawn[0], rel=1e-2)
+
+
+def run_losses(store: Path, folder: Path, **arguments: Any) -> list[float]:
+    config = job(store, folder)
+    config["sections"]["Trainer Arguments"].update(arguments)
+    assert run(config)[0] == "done", (folder / "failure.json").read_text()
+    return [row["loss"] for row in table(folder, "history")]
+
+
+def test_half_precision_keeps_losses_in_float32_and_close(finished, store: Path, tmp_path: Path) -> None:
+    half = run_losses(store, tmp_path, bf16=True)
+    whole = [row["loss"] for row in table(finished[0], "history")]
+    assert half[0] == pytest.approx(whole[0], rel=0.02)
+    assert half != whole
+
+
+def test_full_determinism_runs(store: Path, tmp_path: Path) -> None:
+    try:
+        first = run_losses(store, tmp_path / "a", full_determinism=True)
+        assert first == run_losses(store, tmp_path / "b", full_determinism=True)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_a_stateful_reduction_goes_on_from_its_checkpoint_bit_for_bit(store: Path, tmp_path: Path) -> None:
+    settings = {"reduction": "ctc_dro(eta=0.01, alpha=0.1, batch_frames=100)", "match_step": True}
+    whole, parts = job(store, tmp_path / "whole", **settings), job(store, tmp_path / "parts", **settings)
+    assert run(whole)[0] == "done"
+    assert run(parts, stop_after=2)[0] == "interrupted"
+    Path(parts["stop_file"]).unlink()
+    assert run(parts)[0] == "done"
+    rows = table(tmp_path / "whole", "history")
+    assert rows == table(tmp_path / "parts", "history")
+    assert rows[-1]["group_weight/word"] != rows[0]["group_weight/word"]
