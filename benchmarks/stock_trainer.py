@@ -20,6 +20,7 @@ import soxr
 import torch
 from transformers import EvalPrediction, PrinterCallback, Trainer, TrainingArguments, set_seed
 
+from trainables.ctc import frame_counts
 from trainables.models import tiny
 from trainables.vocabulary import Vocabulary, normalise
 
@@ -46,7 +47,7 @@ def main() -> None:
     def score(prediction: EvalPrediction) -> dict[str, float]:
         best = np.argmax(prediction.predictions, axis=-1)
         samples = torch.tensor([len(one["audio"]) for one in splits["validation"]])
-        counts = model._get_feat_extract_output_lengths(samples)  # what comes behind is padding, never trained
+        counts = frame_counts(model, samples.tolist())  # what comes behind is padding, never trained
         hypotheses = [vocabulary.decode(frames[:count].tolist()) for frames, count in zip(best, counts)]
         references = [row["text"] for row in rows if row["split"] == "validation"]
         return {"wer": float(jiwer.wer(references, hypotheses))}

@@ -174,7 +174,7 @@ def _run(
 
 def _job(study: Study, trial: Trial, data: Prepared, request: Request, stop_file: Path, threads: int) -> dict[str, Any]:
     place = results.trial_folder(request.out.resolve(), trial.trial_id)
-    board = request.out.resolve() / "tensorboard" / trial.trial_id if trial.configuration.training.tensorboard else None
+    board = request.out.resolve() / "tensorboard" / trial.run_name if trial.configuration.training.tensorboard else None
     place.mkdir(parents=True, exist_ok=True)
     results.write_whole(
         place / "trial.conf", lambda path: path.write_text(trial.configuration.to_conf(), encoding="utf-8")

@@ -54,6 +54,7 @@ class Trial:
         seed: decides the order of the data, the initial weights and the dropout.
         axes: value of each axis, by its short name.
         configuration: everything, resolved.
+        run_name: name in TensorBoard: every axis, seed and the same hash.
     """
 
     trial_id: str
@@ -61,6 +62,7 @@ class Trial:
     seed: int
     axes: Mapping[str, Any]
     configuration: Configuration
+    run_name: str
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,9 @@ class Study:
             "results_version": self.results_version,
         }
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-        return Trial(f"{_slug(varied, seed)}-{digest}", variant, seed, axes, configuration)
+        # The name says what is in every configuration, not what this study varies: another study finds the trial again.
+        name = _slug({"reduction": configuration.model.reduction}, seed)
+        return Trial(f"{name}-{digest}", variant, seed, axes, configuration, f"{_slug(varied, seed)}-{digest}")
 
 
 def grid(

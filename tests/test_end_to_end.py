@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +83,8 @@ def test_everything_ends_in_tables_report_and_tensorboard(trained) -> None:
     for name in ("results", "utterances", "history"):
         assert len(pd.read_parquet(folder / f"{name}.parquet")) > 0
     done = results.load(folder).results.query("status == 'done'")["trial_id"].item()
-    assert list((folder / "tensorboard" / done).rglob("events.out.tfevents.*"))
+    (run,) = (folder / "tensorboard").glob(f"learning_rate=0.003-s1-{done.rpartition('-')[2]}")
+    assert list(run.rglob("events.out.tfevents.*"))
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert done in page
     assert "diverged at update" in page
@@ -143,3 +147,60 @@ def test_both_backends_give_the_same_numbers_even_across_an_interruption(trained
     assert ours[0][0] == ours[1][0]
     pd.testing.assert_frame_equal(ours[0][1], ours[1][1], check_exact=True)
     pd.testing.assert_frame_equal(ours[0][2], ours[1][2], check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
+    """A cluster that is there already, with more logical CPUs than this machine has, and a token of its own."""
+    home = tmp_path_factory.mktemp("cluster") / "home"
+    env = {**environment(home), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    env["RAY_USAGE_STATS_ENABLED"] = "0"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=4",
+               '--resources={"driver": 10}', "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1",
+               f"--dashboard-port={port + 1}"]  # fmt: skip
+    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_until_it_answers([command[0], "status", f"--address=127.0.0.1:{port}"], env)
+        yield f"127.0.0.1:{port}", env
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _wait_until_it_answers(command: list[str], env: dict[str, str]) -> None:
+    for _ in range(30):
+        if subprocess.run(command, env=env, capture_output=True).returncode == 0:
+            return
+    pytest.fail("the cluster did not come up")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_of_ray_train_share_an_update_out_and_change_nothing(trained, data, cluster, tmp_path, workers) -> None:
+    address, env = cluster
+    command = [sys.executable, str(ROOT / "launch.py"), "--grid", "losses", "--data", str(data), "--out", str(tmp_path)]
+    words = [*STUDY, "--set", "learning_rate=0.003", "--address", address, "--workers", str(workers)]
+    done = subprocess.run([*command, *words], capture_output=True, text=True, env=env, timeout=DEADLINE_SECONDS)
+    assert done.returncode == 0, done.stderr
+    one, many = results.load(trained[0]), results.load(tmp_path)
+    assert many.results["workers"].item() == workers
+    trial = many.results["trial_id"].item()
+    assert trial in set(one.results["trial_id"])
+    for name in ("loss", "grad_norm", "eval_nll_per_label"):
+        ours = many.history[name].dropna().to_list()
+        assert ours == pytest.approx(one.history.query("trial_id == @trial")[name].dropna().to_list(), rel=1e-4)
+    assert list(many.utterances["utt_id"]) == list(one.utterances.query("trial_id == @trial")["utt_id"])
+
+
+@pytest.mark.slow
+def test_a_cluster_is_not_entered_without_its_token(cluster, data, tmp_path) -> None:
+    address, env = cluster
+    command = [sys.executable, str(ROOT / "launch.py"), "--grid", "losses", "--data", str(data), "--out", str(tmp_path)]
+    wrong = {**env, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    done = subprocess.run([*command, *STUDY, "--address", address], capture_output=True, text=True, env=wrong)
+    assert done.returncode == 2, done.stderr
+    assert "token" in done.stderr
+    assert env["RAY_AUTH_TOKEN"] not in done.stderr

@@ -14,6 +14,7 @@ import yaml
 from launcher import config
 from launcher.cli import cli
 from search_spaces import losses
+from trainables.reductions import REDUCTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CHANGELOG.md"]
@@ -45,6 +46,12 @@ def test_options_named_in_the_pages_exist(page: Path) -> None:
     others = {"--quiet", "--editable", "--constraint", "--generate", "--help", "--version", "--logdir", "--epochs"}
     for block in re.findall(r"`[^`]*launch\.py[^`]*`|```.*?```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
         assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", block)) <= ours | others
+
+
+def test_the_page_on_the_loss_lists_the_whole_family() -> None:
+    text = (ROOT / "docs" / "loss.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`([a-z_]+)(?:\([^`]*\))?`", text.partition("**Update and micro-batch.**")[0]))
+    assert set(REDUCTIONS) <= listed
 
 
 def test_the_readme_names_the_folders_there_are() -> None:

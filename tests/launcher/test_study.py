@@ -58,6 +58,10 @@ def test_what_can_change_a_result_changes_every_id(override: str) -> None:
     assert not set(ids(override)) & set(ids())
 
 
+def test_another_axis_finds_the_trials_again() -> None:
+    assert set(ids("learning_rate=0.006,0.001")) > set(ids())
+
+
 def test_other_data_are_other_trials() -> None:
     assert not set(ids(data="other")) & set(ids())
 

@@ -67,7 +67,7 @@ def prepare(
     path = folder / f"{manifest.path.parent.name if source == 'sample' else manifest.path.stem}-{_key(manifest, known)}"
     if (path / store.DESCRIPTION).is_file():
         return Store.open(path)
-    preparation = _Preparation(manifest, known)
+    preparation = _Preparation(manifest, known, source)
     return store.write(path, lambda: preparation.batches(progress), lambda: preparation.rejects, preparation.describe)
 
 
@@ -92,8 +92,8 @@ def _key(manifest: Manifest, models: Sequence[Model]) -> str:
 class _Preparation:
     """One pass over a manifest: holds what is rejected and what has been seen."""
 
-    def __init__(self, manifest: Manifest, models: Sequence[Model]) -> None:
-        self.manifest, self.models = manifest, models
+    def __init__(self, manifest: Manifest, models: Sequence[Model], source: str) -> None:
+        self.manifest, self.models, self.source = manifest, models, source
         self.rejects: list[dict[str, str]] = []
         self._ids: set[str] = set()
         self._content: dict[tuple[str, str], str] = {}
@@ -124,7 +124,7 @@ class _Preparation:
                 )
         return {
             "fingerprint": store.fingerprint(rows, recipe),
-            "source": str(self.manifest.path),
+            "source": self.source,
             "preparation_version": PREPARATION_VERSION,
             "sample_rate_hz": audio.SAMPLE_RATE_HZ,
             "text_normalisation": normalisation_rule(),
