@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: run test lint lock clean
+.PHONY: run test test-slow lint lock clean
 
 run: $(VENV)/.installed ## the sample study: plan, train, tables, report
 	$(BIN)/python launch.py --grid losses
 
 test: $(VENV)/.installed-test ## the default tests: no network, no GPU, under five minutes on two cores
 	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed-test ## what takes longer: a cluster that was there before, several workers of Ray Train
+	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

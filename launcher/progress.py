@@ -32,7 +32,14 @@ class Board:
         self._began: dict[str, float] = {}
         self._started = time.monotonic()
         self._note = ""
-        self._live = Live(get_renderable=self.table, console=console, refresh_per_second=2, transient=True)
+        self._live = Live(
+            get_renderable=self.table,
+            console=console,
+            refresh_per_second=2,
+            transient=True,
+            redirect_stdout=False,  # stdout is the caller's: data, or the log of Ray
+            redirect_stderr=False,
+        )
 
     def __enter__(self) -> Board:
         if self.console.is_terminal:
