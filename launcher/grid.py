@@ -117,7 +117,11 @@ def _say_rejects(data: Prepared, console: Console) -> None:
         console.print(f"Note: the manifest has no column {column}; {value!r} stands in for it", markup=False)
     rejects: Mapping[str, int] = description["rejects"]
     if rejects:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in rejects.items())
+        groups = description["rejects_by_group"]
+        reasons = "; ".join(
+            f"{count} {reason} ({', '.join(f'{group} {number}' for group, number in groups[reason].items())})"
+            for reason, count in rejects.items()
+        )
         console.print(
             f"Rejected {sum(rejects.values())} of {sum(rejects.values()) + description['utterances']} utterances: "
             f"{reasons}; each is listed in rejects.parquet and in the report",

@@ -74,7 +74,7 @@ def test_stdout_is_json_alone(trained) -> None:
 
 def test_rejected_utterances_are_counted_on_screen_and_listed(trained) -> None:
     folder, _, _, stderr = trained
-    assert "Rejected 1 of 21 utterances: 1 missing_file" in stderr
+    assert "Rejected 1 of 21 utterances: 1 missing_file (word 1); each is listed in rejects.parquet" in stderr
     assert list(results.load(folder).rejects["utt_id"]) == ["gone"]
 
 

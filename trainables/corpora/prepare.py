@@ -133,6 +133,7 @@ class _Preparation:
             "hours": round(sum(row["samples"] for row in rows) / audio.SAMPLE_RATE_HZ / 3600, 4),
             "counts": store.counts(rows),
             "rejects": reasons,
+            "rejects_by_group": store.rejects_by_group(self.rejects),
             "filled": self.manifest.filled,
         }
 

@@ -166,6 +166,14 @@ def by_reason(rejects: Sequence[Mapping[str, str]]) -> dict[str, int]:
     return dict(Counter(reject["reason"] for reject in rejects).most_common())
 
 
+def rejects_by_group(rejects: Sequence[Mapping[str, str]]) -> dict[str, dict[str, int]]:
+    """Count rejected utterances by reason and group: what is missing may be missing from one group."""
+    return {
+        reason: dict(Counter(reject["group"] for reject in rejects if reject["reason"] == reason).most_common())
+        for reason in by_reason(rejects)
+    }
+
+
 def _schema(row: Mapping[str, Any]) -> pa.Schema:
     special = {"audio": pa.large_binary(), "samples": pa.int64(), "duration_seconds": pa.float64()}
     return pa.schema([(name, special.get(name, pa.string())) for name in row])

@@ -62,6 +62,7 @@ def test_what_cannot_be_used_is_rejected_with_its_reason(folder: Path, reason, d
     assert reject["reason"] == reason
     assert detail in reject["detail"]
     assert store.description["rejects"] == {reason: 1}
+    assert store.description["rejects_by_group"] == {reason: {"word": 1}}
     assert store.description["utterances"] == len(rows) - 1
 
 
