@@ -84,6 +84,8 @@ REFUSED: dict[str, str] = {
     "fsdp_config": _SHARDED,
     "parallelism_config": _SHARDED,
     "auto_find_batch_size": "the batch size decides the size of an update, so no machine may change it",
+    "bf16_full_eval": "evaluation runs in the precision of training",
+    "fp16_full_eval": "evaluation runs in the precision of training",
     "label_smoothing_factor": "lossgrid computes the CTC loss itself, and that has no label smoothing",
 }
 
@@ -99,6 +101,14 @@ NO_EFFECT: dict[str, str] = {
     "train_sampling_strategy": _PACKED,
     "length_column_name": _PACKED,
     "average_tokens_across_devices": "the loss is always normalised over the whole update",
+    **{
+        f"dataloader_{name}": "whole updates are loaded, by dataloader_num_workers processes"
+        for name in ("drop_last", "pin_memory", "prefetch_factor", "persistent_workers")
+    },
+    "save_only_model": "an interrupted trial goes on from optimizer and random state too",
+    "ignore_data_skip": "an interrupted trial goes on where it stopped",
+    "greater_is_better": "every score is better when it is lower",
+    "resume_from_checkpoint": "a trial goes on from its newest checkpoint by itself",
     "local_rank": "Ray Train numbers the workers",
     "use_mps_device": f"{_REMOVED}; the device is found",
     "save_safetensors": f"{_REMOVED}; models are always saved as safetensors",

@@ -58,6 +58,7 @@ def execute(request: Request) -> int:
     study = plan(request, console)
     with folder.held(request.out, wanted=not request.plan):
         data = _prepare(study, request, console)
+        _check_test_sets(study, data)
         study = study.with_data(data.fingerprint)
         trials = study.trials()
         rows = {trial.trial_id: results.outcome(results.trial_folder(request.out, trial.trial_id)) for trial in trials}
@@ -66,7 +67,7 @@ def execute(request: Request) -> int:
             return EXIT_DONE
         _say_rejects(data, console)
         folder.describe_study(study, trials, data, request.out, request.command)
-        todo = _todo(trials, rows, request, console)
+        todo = _todo(trials, rows, study.groups, request, console)
         interrupted = _run(study, trials, todo, rows, data, request, console) if todo else False
         return _conclude(request, console, interrupted)
 
@@ -106,6 +107,16 @@ def _prepare(study: Study, request: Request, console: Console) -> Prepared:
         )  # fmt: skip
 
 
+def _check_test_sets(study: Study, data: Prepared) -> None:
+    """Refuse to score a split that is not there."""
+    splits = {row["split"] for row in data.description["counts"]}
+    if missing := {configuration.training.test_set for configuration in study.configurations} - splits:
+        raise ConfigurationError(
+            f"test_set = {', '.join(sorted(missing))}: the data have no usable utterance in that split; they have: "
+            f"{', '.join(sorted(splits))}"
+        )
+
+
 def _one_source(configurations: Sequence[Configuration]) -> str:
     (source,) = {configuration.training.dataset_path for configuration in configurations}
     return source
@@ -129,7 +140,10 @@ def _say_rejects(data: Prepared, console: Console) -> None:
         )  # fmt: skip
 
 
-def _todo(trials: Sequence[Trial], rows: dict[str, dict[str, Any]], request: Request, console: Console) -> list[Trial]:
+def _todo(
+    trials: Sequence[Trial], rows: dict[str, dict[str, Any]], study_groups: Sequence[str], request: Request,
+    console: Console,
+) -> list[Trial]:  # fmt: skip
     """Choose the trials to run: what is neither done nor failed, and more on request."""
     if request.fresh:
         folder.set_aside(trials, rows, request.out)
@@ -137,6 +151,12 @@ def _todo(trials: Sequence[Trial], rows: dict[str, dict[str, Any]], request: Req
     done = sum(row["status"] == "done" for row in rows.values())
     again = failed if request.retry_failed else []
     todo = [trial for trial in trials if rows[trial.trial_id]["status"] not in ("done", "failed") or trial in again]
+    stale = [name for name, row in rows.items() if row["status"] == "done" and set(study_groups) - set(row["groups"])]
+    if stale:
+        console.print(
+            f"Warning: {len(stale)} finished trials have no scores by {', '.join(study_groups)}; --fresh runs them again",
+            style="yellow", markup=False, highlight=False,
+        )  # fmt: skip
     kept = f"; {len(failed)} failed before (--retry-failed runs them again)" if failed and not again else ""
     console.print(f"{len(trials)} trials: {done} done, {len(todo)} to run{kept}", markup=False, highlight=False)
     return todo
@@ -149,6 +169,7 @@ def _run(
     from launcher import cluster
 
     stop_file = request.out.resolve() / f".stop-{os.getpid()}"
+    stop_file.unlink(missing_ok=True)  # of an earlier launch that was killed and had this number
     console.print(
         "starting Ray ..." if request.address is None else f"connecting to {request.address} ...", markup=False
     )
@@ -205,7 +226,7 @@ def _conclude(request: Request, console: Console, interrupted: bool) -> int:
     code = show.results_table(tables, as_json=request.as_json, extra={"out": str(request.out), "report": str(page)})
     show.failures(tables, console)
     console.print(f"report: {page}", markup=False, highlight=False)
-    if interrupted:
+    if interrupted or not tables.results["status"].isin(["done", "failed"]).all():
         console.print(f"interrupted; to go on: {request.command}", markup=False, highlight=False)
         return EXIT_INTERRUPTED
     return code

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from launcher import training_arguments
 from launcher.config import Configuration, ConfigurationError
 
 SEED = "Trainer Arguments.seed"
@@ -175,8 +176,15 @@ def what_matters(configuration: Configuration) -> dict[str, dict[str, Any]]:
         }
         for section, values in sections.items()
     }
+    chunk = kept["Trainer Arguments"].get("per_device_train_batch_size")
     for key in ("per_device_train_batch_size", "gradient_accumulation_steps"):
         kept["Trainer Arguments"].pop(key, None)
+    fields = training_arguments.fields()
+    for key, value in list(kept["Trainer Arguments"].items()):
+        if key in fields and fields[key].default == value:  # saying a default changes nothing
+            del kept["Trainer Arguments"][key]
+    if configuration.model.reduction.startswith("stock_mean"):  # the one whose fault is to depend on the micro-batch
+        kept["Trainer Arguments"]["micro_batch"] = chunk
     kept["Trainer Arguments"]["update_size"] = configuration.update_size
     kept["Trainer Arguments"].setdefault("seed", _DEFAULT_SEED)
     return kept

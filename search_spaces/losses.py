@@ -49,9 +49,11 @@ def study(configuration: Configuration) -> Study:
     """
     if configuration.training.dataset_path == "sample" and configuration.groups == ("group",):
         configuration = dataclasses.replace(configuration, groups=SAMPLE_GROUPS)
-    cells = grid(configuration)
+    cells = tuple(
+        cell.with_values({"Model Configuration.reduction": str(reductions.parse(cell.model.reduction))})
+        for cell in grid(configuration)
+    )
     for cell in cells:
-        reductions.parse(cell.model.reduction)
         variants.require("trainables.models", cell.model.model_type)
     return Study(
         name="losses",

@@ -36,24 +36,34 @@ class Reporter(TrainerCallback):
 class StopOnRequest(TrainerCallback):
     """Ends training behind a last checkpoint once the stop file exists; all workers at the same update."""
 
-    def __init__(self, stop_file: Path, device: torch.device) -> None:
-        self.stop_file, self.device = stop_file, device
+    def __init__(self, stop_file: Path, device: torch.device, updates_per_epoch: int) -> None:
+        self.stop_file, self.device, self.updates_per_epoch = stop_file, device, updates_per_epoch
         self.stopped = False
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        """Look for the stop file after each update but the last, which ends the training anyway."""
+        """Look for the stop file after each update inside an epoch."""
+        if state.global_step % self.updates_per_epoch:
+            self._stop_if_asked(state, control)
+        return control
+
+    def _stop_if_asked(self, state: TrainerState, control: TrainerControl) -> None:
+        """The last update ends the training anyway."""
         if state.global_step < state.max_steps and distributed.any_worker(self.stop_file.exists(), self.device):
             self.stopped = control.should_save = control.should_training_stop = True
-        return control
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        """An epoch that was broken off is not evaluated: the history must be that of an undisturbed run."""
+        """Stop behind the evaluation of a whole epoch; one that was broken off is not evaluated.
+
+        Either way the history is that of an undisturbed run.
+        """
         if self.stopped:
             control.should_evaluate = control.should_save = control.should_log = False
+        else:
+            self._stop_if_asked(state, control)
         return control
 
 

@@ -22,7 +22,7 @@ from trainables.vocabulary import Vocabulary, labels_needed
 
 @dataclass(frozen=True)
 class Split:
-    """The utterances of one split, in the order of the store.
+    """The utterances of one split, in the order of their names.
 
     Attributes:
         store: where the audio is.
@@ -106,7 +106,11 @@ def split(
         ("utt_id", "transcript", "speaker", "corpus", "group", "split", "samples", reduction_group, *columns)
     )
     every = store.columns(list(wanted))
-    row = [position for position, value in enumerate(every["split"]) if value == name]
+    # By name, not by place in the manifest: the order of its rows must not decide which utterances share an update.
+    row = sorted(
+        (position for position, value in enumerate(every["split"]) if value == name),
+        key=lambda position: every["utt_id"][position],
+    )
     kept = {column: [values[position] for position in row] for column, values in every.items()}
     labels = [vocabulary.encode(text) for text in kept["transcript"]]
     frames = frame_counts(model, kept["samples"])

@@ -28,6 +28,12 @@ def add_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     if world_size() == 1:
         return
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trained:
+        return
+    # A weight that no worker used keeps no gradient at all, as with one worker: zeros would still feed Adam's momentum.
+    device = trained[0].device
+    used = add([float(parameter.grad is not None) for parameter in trained], device)
+    trained = [parameter for parameter, count in zip(trained, used) if count]
     for parameter in trained:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

@@ -54,7 +54,7 @@ class Evaluator:
             precision: makes the autocast context of one forward.
 
         Returns:
-            one row per utterance in the order of the store, the same list on every worker: its columns, loss (nats),
+            one row per utterance in the order of their names, the same list on every worker: its columns, loss (nats),
             labels, frames, reference, hypothesis and the error counts.
         """
         was_training = model.training

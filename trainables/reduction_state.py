@@ -159,8 +159,12 @@ class GradientBalanced:
         known_G = norm_weight_G > 0
         if not known_G.any():
             return np.ones(len(update)), float(len(update))
-        average_G = norm_sum_G / np.where(known_G, norm_weight_G, 1.0)
-        inverse_G = 1.0 / np.where(known_G, average_G, average_G[known_G].mean())
+        average_G = np.minimum(norm_sum_G / np.where(known_G, norm_weight_G, 1.0), _LARGEST_NORM)
+        average_G = np.where(known_G, average_G, average_G[known_G].mean())
+        if average_G.max() <= 0:
+            return np.ones(len(update)), float(len(update))
+        # The gradient of a group that is learnt may vanish; no group may take all the weight for it.
+        inverse_G = 1.0 / np.maximum(average_G / average_G.max(), _SMALLEST_SHARE)
         balance_G = inverse_G / (count_G / count_G.sum() @ inverse_G)
         return balance_G[group_N], float(len(update))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from trainables import checkpoints, ctc, distributed
 from trainables.dataset import Share, UpdateLoader
+from trainables.errors import DataError
 from trainables.evaluation import Evaluator
 from trainables.gradients import GroupGradients, StepMatcher, copy_weights, relative_change
 from trainables.metrics import summarise
@@ -93,6 +95,8 @@ class UpdateTrainer(Trainer):
         keep_checkpoints: int = 1,
         match_step: bool = False,
     ) -> None:
+        if match_step and args.fp16:
+            raise DataError("match_step = true cannot be told from fp16's loss scaling; use bf16 = true, or neither")
         super().__init__(model=model, args=args, eval_dataset=evaluator.split)  # type: ignore[arg-type]
         self.remove_callback(PrinterCallback)
         self.network, self.checkpoints = model, Path(str(args.output_dir))
@@ -256,12 +260,16 @@ class UpdateTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]
         """Score the evaluated split; the same metrics for every reduction."""
-        rows = self.evaluator.evaluate(self.network, self.args.device, self.compute_loss_context_manager)
+        rows = self.evaluator.evaluate(self.network, self.args.device, self.precision)
         scores = summarise(rows, self.evaluator.group_columns)
         metrics = {f"eval_{name}": value for name, value in scores.items() if value is not None}
         self.log({**metrics, "update": self.state.global_step})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Make the autocast context of a forward: the precision of training, before it and after it too."""
+        return self.accelerator.autocast()
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Write a checkpoint that counts only when it is whole, then drop the older ones."""

@@ -55,8 +55,11 @@ class Vocabulary:
         Raises:
             DataError: the file is not a mapping of tokens to the ids 0..n-1, or has no blank (`<pad>`).
         """
+        added = path.with_name("added_tokens.json")
         try:
             ids: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
+            if added.is_file():
+                ids = {**json.loads(added.read_text(encoding="utf-8")), **ids}
             tokens = tuple(sorted(ids, key=lambda token: ids[token]))
             valid = [ids[token] for token in tokens] == list(range(len(tokens))) and BLANK in ids
         except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -81,7 +84,11 @@ class Vocabulary:
 
     def unknown_characters(self, text: str) -> str:
         """Return the characters of a normalised transcript that have no label, sorted, each once."""
-        return "".join(sorted(set(text) - self.characters))
+        return "".join(sorted(set(self._cased(text)) - self.characters))
+
+    def _cased(self, text: str) -> str:
+        """Write a transcript in the case of the labels: some checkpoints know small letters only."""
+        return text if any(character.isupper() for character in self.characters) else text.lower()
 
     def encode(self, text: str) -> list[int]:
         """Turn a normalised transcript into label ids.
@@ -93,13 +100,13 @@ class Vocabulary:
             raise DataError(f"transcript {text!r} has characters outside the vocabulary: {unknown!r}")
         ids = {token: position for position, token in enumerate(self.tokens)}
         space = ids.get(WORD_DELIMITER, ids.get(" ", -1))
-        return [space if character == " " else ids[character] for character in text]
+        return [space if character == " " else ids[character] for character in self._cased(text)]
 
     def decode(self, frame_ids: Sequence[int]) -> str:
-        """Turn the best label of each frame into text: repeats merged, blanks and special tokens dropped."""
+        """Turn the best label of each frame into normalised text: repeats merged, blanks and special tokens dropped."""
         merged = (self.tokens[label] for label, _ in groupby(frame_ids))
         text = "".join(" " if token == WORD_DELIMITER else token for token in merged if token not in _SPECIAL)
-        return " ".join(text.split())
+        return " ".join(text.upper().split())
 
     def as_json(self) -> str:
         """Write the content of a `vocab.json`."""

@@ -31,11 +31,12 @@ from trainables import checkpoints, distributed, reductions, tables, variants
 from trainables.callbacks import HistoryFile, Reporter, StopOnRequest, TensorBoard
 from trainables.corpora.store import Store
 from trainables.dataset import Loader, UpdateLoader, UpdateSampler, split
+from trainables.errors import DataError
 from trainables.evaluation import Evaluator
 from trainables.metrics import summarise
 from trainables.session import RayTrainSession, Session
 from trainables.specaugment import TimeMasks
-from trainables.trainer import UpdateTrainer
+from trainables.trainer import Diverged, UpdateTrainer
 from trainables.trial import Trial
 from trainables.vocabulary import Vocabulary
 
@@ -60,6 +61,8 @@ def train_fn(config: Mapping[str, Any], session: Session | None = None) -> str:
         Exception: what went wrong in one of several workers, so that the others do not wait for it.
     """
     trial = Trial.from_config(config)
+    if (trial.folder / "result.json").is_file():
+        return DONE  # its worker died after the last file was written
     try:
         _count_attempt(trial)
         return _run(trial, session or RayTrainSession())
@@ -70,8 +73,9 @@ def train_fn(config: Mapping[str, Any], session: Session | None = None) -> str:
             "time": _now(),
             "node": socket.gethostname(),
         }
-        tables.write_json(failure, trial.folder / "failure.json")
-        if distributed.world_size() > 1:
+        if not (trial.folder / "failure.json").is_file():  # of several workers the first one knows the cause
+            tables.write_json(failure, trial.folder / "failure.json")
+        if distributed.world_size() > 1 and not isinstance(error, (Diverged, DataError)):
             raise
         return FAILED
 
@@ -81,7 +85,7 @@ def _run(trial: Trial, session: Session) -> str:
     _settle(trial)
     model, vocabulary, features = _model(trial)
     trainer, evaluators = _trainer(trial, model, vocabulary, features)
-    stop = StopOnRequest(trial.stop_file, trainer.args.device)
+    stop = StopOnRequest(trial.stop_file, trainer.args.device, len(trainer.updates))
     history = HistoryFile(trial.trial_id, trial.folder / "history.parquet")
     board = TensorBoard(trial.tensorboard, _flat(trial)) if trial.tensorboard is not None else None
     for callback in (stop, history, Reporter(session), *((board,) if board is not None else ())):
@@ -96,7 +100,7 @@ def _run(trial: Trial, session: Session) -> str:
     trainer.train(resume_from_checkpoint=str(checkpoint[0]) if checkpoint is not None else None)
     if stop.stopped:
         return INTERRUPTED
-    rows = final.evaluate(model, trainer.args.device, trainer.compute_loss_context_manager)
+    rows = final.evaluate(model, trainer.args.device, trainer.precision)
     scores = summarise(rows, trial.groups)
     if final.exact_lengths:
         scores |= _padding_effect(trainer, final, scores)
@@ -124,7 +128,7 @@ def _evaluates_exact_lengths(trial: Trial, features: Wav2Vec2FeatureExtractor) -
 def _padding_effect(trainer: UpdateTrainer, final: Evaluator, scores: Mapping[str, Any]) -> dict[str, float]:
     """Measure how far padding would move the scores: score in padded batches minus score without padding."""
     padded = dataclasses.replace(final, exact_lengths=False)
-    rows = padded.evaluate(trainer.network, trainer.args.device, trainer.compute_loss_context_manager)
+    rows = padded.evaluate(trainer.network, trainer.args.device, trainer.precision)
     moved = summarise(rows, ())
     return {f"padding_effect/{name}": float(moved[name] or 0) - float(scores[name] or 0) for name in moved}
 
@@ -136,6 +140,7 @@ def _count_attempt(trial: Trial) -> None:
         attempts = json.loads(path.read_text(encoding="utf-8"))["attempts"] if path.is_file() else 0
         tables.write_json({"attempts": attempts + 1}, path)
         (trial.folder / "failure.json").unlink(missing_ok=True)
+    distributed.wait_for_all()
 
 
 def _settle(trial: Trial) -> None:
@@ -151,6 +156,8 @@ def _settle(trial: Trial) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()  # a worker may run several trials
 
 
 def _model(trial: Trial) -> tuple[Wav2Vec2ForCTC, Vocabulary, Wav2Vec2FeatureExtractor]:
@@ -164,7 +171,6 @@ def _model(trial: Trial) -> tuple[Wav2Vec2ForCTC, Vocabulary, Wav2Vec2FeatureExt
     model = module.build(vocabulary, overrides, pretrained)
     if settings["freeze_feature_extractor"]:
         model.freeze_feature_encoder()
-    distributed.copy_from_first([*model.parameters(), *model.buffers()])
     return model, vocabulary, module.features(pretrained)
 
 
@@ -175,7 +181,7 @@ def _trainer(
     bound = int(arguments.get("per_device_train_batch_size", 8))
     update_size = bound * int(arguments.pop("gradient_accumulation_steps", 1))
     budget = float(trial.training["micro_batch_seconds"])
-    seed = int(arguments.get("data_seed") or arguments.get("seed", 42))
+    seed = int(arguments.get("seed", 42) if arguments.get("data_seed") is None else arguments["data_seed"])
     training = split(store, "train", vocabulary, model, trial.groups, trial.model.get("reduction_group", "group"))
     sampler = UpdateSampler(len(training), update_size, seed)
     loader = Loader(
@@ -199,6 +205,7 @@ def _trainer(
         keep_checkpoints=int(arguments.get("save_total_limit") or 1),
         match_step=bool(trial.model.get("match_step")),
     )
+    distributed.copy_from_first([*model.parameters(), *model.buffers()])  # now that they are where they are trained
     return trainer, evaluators
 
 
@@ -220,6 +227,11 @@ def training_arguments(given: Mapping[str, Any], output_dir: Path) -> transforme
         "remove_unused_columns": False,
         "save_total_limit": None,
         "logging_nan_inf_filter": False,
+        "save_only_model": False,
+        "ignore_data_skip": False,
+        # Whatever is watched here is better when it is lower.
+        "greater_is_better": False,
+        "metric_for_best_model": given.get("metric_for_best_model") or "nll_per_label",
         "use_cpu": not torch.cuda.is_available() or bool(given.get("use_cpu", False)),
     }
     return transformers.TrainingArguments(**{**given, **ours})
@@ -230,7 +242,7 @@ def _initial(trial: Trial, trainer: UpdateTrainer, evaluator: Evaluator) -> list
     path = trial.folder / "initial.parquet"
     if path.is_file():
         return pyarrow.parquet.read_table(path).to_pylist()
-    rows = evaluator.evaluate(trainer.network, trainer.args.device, trainer.compute_loss_context_manager)
+    rows = evaluator.evaluate(trainer.network, trainer.args.device, trainer.precision)
     if distributed.rank() == 0:
         tables.write_parquet(pa.Table.from_pylist(rows), path)
     distributed.wait_for_all()
@@ -263,6 +275,7 @@ def _result(
     return {
         "trial_id": trial.trial_id,
         "status": DONE,
+        "groups": list(trial.groups),
         **scores,
         **trainer.totals.summary(),
         **measured,

@@ -130,6 +130,6 @@ def test_every_epoch_deals_new_updates_and_the_history_has_one_row_for_each(worl
 
 def test_evaluation_scores_every_utterance_in_the_order_of_the_store(world) -> None:
     trainer = world.trainer("mean")
-    rows = trainer.evaluator.evaluate(trainer.model, trainer.args.device, trainer.compute_loss_context_manager)
+    rows = trainer.evaluator.evaluate(trainer.model, trainer.args.device, trainer.precision)
     assert [row["utt_id"] for row in rows] == world.validation.columns["utt_id"]
     assert all(np.isfinite(row["loss"]) and row["labels"] == len(row["reference"]) for row in rows)

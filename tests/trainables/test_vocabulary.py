@@ -22,6 +22,14 @@ def test_repeats_are_merged_unless_a_blank_stands_between() -> None:
     assert VOCABULARY.decode([a, blank, a]) == "AA"
 
 
+def test_a_vocabulary_of_small_letters_takes_and_gives_the_same_transcripts() -> None:
+    small = Vocabulary(("<pad>", "|", "a", "b"))
+    ids = small.encode("AB A")
+    assert ids == [2, 3, 1, 2]
+    assert small.decode(ids) == "AB A"
+    assert small.unknown_characters("AC") == "c"
+
+
 def test_characters_outside_the_vocabulary_are_named() -> None:
     assert VOCABULARY.unknown_characters("AÉZ") == "ZÉ"
     with pytest.raises(DataError, match="'ZÉ'"):

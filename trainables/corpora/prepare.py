@@ -114,7 +114,12 @@ class _Preparation:
 
     def describe(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Describe the finished store; refuse one that cannot be trained on."""
-        recipe = {"version": PREPARATION_VERSION, "text": normalisation_rule(), "rate": audio.SAMPLE_RATE_HZ}
+        recipe = {
+            "version": PREPARATION_VERSION,
+            "text": normalisation_rule(),
+            "rate": audio.SAMPLE_RATE_HZ,
+            "vocabulary": list(self.vocabulary.tokens),
+        }
         reasons = store.by_reason(self.rejects)
         for split in ("train", "validation"):
             if not any(row["split"] == split for row in rows):
