@@ -131,6 +131,10 @@ class CtcDRO:
         return state.replaced(q=q_G, loss_sum=nothing_G, frame_sum=nothing_G)
 
 
+# Norms beyond what float64 can add up; and the least that a group's norm counts beside the largest.
+_LARGEST_NORM, _SMALLEST_SHARE = 1e300, 1e-10
+
+
 @dataclass(frozen=True, kw_only=True)
 class GradientBalanced:
     """Let an utterance of each group move the weights equally far: w = a_g, a_g in proportion to 1 / e_g, Z = N.
