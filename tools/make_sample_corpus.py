@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-import espeakng_loader
+import espeakng_loader  # pyright: ignore[reportMissingImports]  (development only, not in the test extra)
 import numpy as np
 import soundfile as sf
 from scipy.signal import butter, resample_poly, sosfilt
