@@ -141,7 +141,7 @@ def _local() -> Mapping[str, Any]:
         "address": "local",
         "include_dashboard": True,
         "dashboard_host": "127.0.0.1",
-        "_node_ip_address": "127.0.0.1",  # every port of Ray on this machine only
+        "_node_ip_address": "127.0.0.1",  # some ports of Ray listen everywhere all the same; the token guards them
         "resources": {DRIVER: _LOCAL_DRIVERS},
         "log_to_driver": False,
         "logging_level": "ERROR",
