@@ -130,7 +130,7 @@ def _padding_effect(trainer: UpdateTrainer, final: Evaluator, scores: Mapping[st
     padded = dataclasses.replace(final, exact_lengths=False)
     rows = padded.evaluate(trainer.network, trainer.args.device, trainer.precision)
     moved = summarise(rows, ())
-    return {f"padding_effect/{name}": float(moved[name] or 0) - float(scores[name] or 0) for name in moved}
+    return {f"padding_effect/{name}": value - scores[name] for name, value in moved.items() if value is not None}
 
 
 def _count_attempt(trial: Trial) -> None:
