@@ -24,11 +24,11 @@ from trainables import distributed as ours
 from trainables import preflight
 from trainables.dataset import Loader, Split, UpdateLoader, UpdateSampler, split
 from trainables.evaluation import Evaluator
+from trainables.model_setup import training_arguments
 from trainables.models import tiny
 from trainables.reductions import LENGTH_ONLY, parse
 from trainables.trainer import UpdateTrainer
 from trainables.vocabulary import Vocabulary
-from trainables.wav2vec2_ctc import training_arguments
 
 LAYOUTS = ((8, 1), (4, 2), (2, 4), (1, 8))
 WORKERS = (2, 3)

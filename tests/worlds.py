@@ -11,10 +11,10 @@ from transformers import Wav2Vec2ForCTC
 from trainables import distributed, preflight
 from trainables.dataset import Loader, Share, UpdateLoader, UpdateSampler, split
 from trainables.evaluation import Evaluator
+from trainables.model_setup import training_arguments
 from trainables.models import tiny
 from trainables.reductions import LENGTH_ONLY, parse
 from trainables.trainer import UpdateTrainer
-from trainables.wav2vec2_ctc import training_arguments
 
 UPDATE = list(range(8))
 # All but the stock ones, which replicate a fault: their gradient does depend on the layout.
