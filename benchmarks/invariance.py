@@ -1,15 +1,18 @@
 """How far the gradient of one update depends on its layout: every reduction, and stock Trainer beside them.
 
-    python benchmarks/invariance.py
+    python benchmarks/invariance.py [--ray-train]
 
 The update is the same throughout: eight utterances of the sample corpus, the same weights, no clipping. Only its cut into
 micro-batches x accumulation steps x workers (gloo) differs. Prints the relative difference to one micro-batch on one
-worker, and for stock Trainer (one worker) the norm of its gradient too.
+worker: of the gradient, and of the weights after 20 updates of training; for stock Trainer the norm of its gradient too.
+`--ray-train` runs the workers as those of a real `TorchTrainer` instead of plain processes.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import socket
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,8 @@ from trainables.vocabulary import Vocabulary
 
 LAYOUTS = ((8, 1), (4, 2), (2, 4), (1, 8))
 WORKERS = (2, 3)
+STOCK_WORKERS = 2
+UPDATES = 20
 REDUCTIONS = (
     *LENGTH_ONLY, "group_balanced", "group_temperature(temperature=2)", "dataset_weighted(word=1.3, sentence=0.7)",
     "capped(limit=3)", "focal(gamma=2)", "group_dro(eta=0.1)", "ctc_dro(eta=0.01, alpha=0.1, batch_frames=100)",
@@ -42,47 +47,100 @@ OUT = Path(__file__).parent / "out" / "invariance.json"
 
 
 @click.command()
+@click.option("--ray-train", is_flag=True, help="Workers of a real Ray Train run instead of plain processes.")
 @click.option("--out", type=click.Path(path_type=Path), default=OUT)
-def main(out: Path) -> None:
+def main(ray_train: bool, out: Path) -> None:
     """Print the tables."""
     with tempfile.TemporaryDirectory() as scratch:
-        for workers in (1, *WORKERS):
-            multiprocessing.spawn(  # type: ignore[reportPrivateImportUsage]
-                _work, args=(workers, scratch), nprocs=workers
-            )
+        (_in_ray_train if ray_train else _in_processes)(scratch)
         measured = {workers: torch.load(Path(scratch) / f"{workers}.pt") for workers in (1, *WORKERS)}
         stock = _stock_norms(Path(scratch))
     columns = [f"{bound} x {steps}" for bound, steps in LAYOUTS] + [f"{workers} workers" for workers in WORKERS]
-    click.echo(f"{'relative difference':48}" + "".join(f"{name:>11}" for name in columns))
-    rows = {}
+    click.echo(f"{'relative difference':58}" + "".join(f"{name:>11}" for name in columns))
+    rows, trained = {}, {}
     for reduction in REDUCTIONS:
-        whole = measured[1][reduction, 8]
-        others = [measured[1][reduction, bound] for bound, _ in LAYOUTS] + [measured[n][reduction, 2] for n in WORKERS]
-        rows[reduction] = [float((other - whole).double().norm() / whole.double().norm()) for other in others]
-        click.echo(f"lossgrid {reduction:39}" + "".join(f"{value:11.1e}" for value in rows[reduction]))
-    for reduction, norms in stock.items():
-        click.echo(f"stock {reduction:42}" + "".join(f"{abs(norm / norms[0] - 1):11.1e}" for norm in norms))
-    for reduction, norms in stock.items():
-        click.echo(f"{f'stock {reduction}, norm of the gradient':48}" + "".join(f"{norm:11.2f}" for norm in norms))
+        kinds = {bound: ("gradient", reduction, bound) for bound, _ in LAYOUTS}
+        others = [measured[1][kinds[bound]] for bound, _ in LAYOUTS] + [measured[n][kinds[2]] for n in WORKERS]
+        rows[reduction] = [_difference(other, measured[1][kinds[8]]) for other in others]
+        _print_row(f"gradient, {reduction}", rows[reduction])
+    for reduction in REDUCTIONS:
+        whole = measured[1]["weights", reduction, 8]
+        others = [measured[1]["weights", reduction, 2]] + [measured[n]["weights", reduction, 2] for n in WORKERS]
+        trained[reduction] = [_difference(other, whole) for other in others]
+        _print_row(
+            f"weights after {UPDATES} updates, {reduction}",
+            [None, None, trained[reduction][0], None, *trained[reduction][1:]],
+        )
+    for name, norms in stock.items():
+        click.echo(f"{f'{name}, norm of the gradient':58}" + "".join(f"{norm:11.2f}" for norm in norms))
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"columns": columns, "lossgrid": rows, "stock_norms": stock}, indent=1))
+    content = {"columns": columns, "gradient": rows, "weights": trained, "stock_norms": stock, "ray_train": ray_train}
+    out.write_text(json.dumps(content, indent=1))
 
 
-def _work(rank: int, workers: int, scratch: str) -> None:
-    """Measure every reduction on one of several workers; the first writes the gradients down."""
-    _settle()
+def _difference(one: torch.Tensor, whole: torch.Tensor) -> float:
+    return float((one - whole).double().norm() / whole.double().norm())
+
+
+def _print_row(name: str, values: list[float | None]) -> None:
+    click.echo(f"{name:58}" + "".join(f"{'' if value is None else f'{value:.1e}':>11}" for value in values))
+
+
+def _in_processes(scratch: str) -> None:
+    for workers in (1, *WORKERS):
+        multiprocessing.spawn(_process, args=(workers, scratch), nprocs=workers)  # type: ignore[reportPrivateImportUsage]
+
+
+def _process(rank: int, workers: int, scratch: str) -> None:
     meeting = f"file://{scratch}/meeting-{workers}"
     distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=workers)
-    data, vocabulary, features = _data(Path(scratch) / f"store-{workers}-{rank}")
-    bounds = [bound for bound, _ in LAYOUTS] if workers == 1 else [2]
-    gradients = {
-        (reduction, bound): _ours(data, features, vocabulary, reduction, bound)
-        for reduction in REDUCTIONS
-        for bound in bounds
-    }
-    if rank == 0:
-        torch.save(gradients, Path(scratch) / f"{workers}.pt")
+    _measure(scratch)
     distributed.destroy_process_group()
+
+
+def _in_ray_train(scratch: str) -> None:
+    """Let Ray Train start the workers and connect them, as in a trial with `--workers N`."""
+    from launcher import cluster
+
+    with cluster.connected(None):  # sets the environment of Ray, so it comes before any import of it
+        from ray.train import RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        for workers in (1, *WORKERS):
+            TorchTrainer(
+                _measure_by_name,
+                train_loop_config={"script": str(Path(__file__).resolve()), "scratch": scratch},
+                scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 0.5}),
+                torch_config=TorchConfig(backend="gloo"),
+                run_config=RunConfig(storage_path=scratch, name=f"workers-{workers}"),
+            ).fit()
+
+
+def _measure_by_name(config: dict[str, str]) -> None:
+    """Find this script in the worker: what stands in `__main__` would be sent by value, and torch cannot be."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("invariance", config["script"])
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module._measure(config["scratch"])
+
+
+def _measure(scratch: str) -> None:
+    """Measure every reduction on this worker's share; the first worker writes it down."""
+    _settle()
+    workers = ours.world_size()
+    data, vocabulary, features = _data(Path(scratch) / f"store-{workers}-{ours.rank()}")
+    measured = {}
+    for reduction in REDUCTIONS:
+        for bound in [bound for bound, _ in LAYOUTS] if workers == 1 else [2]:
+            measured["gradient", reduction, bound] = _ours(data, features, vocabulary, reduction, bound)
+        for bound in (8, 2) if workers == 1 else (2,):
+            measured["weights", reduction, bound] = _trained(data, features, vocabulary, reduction, bound)
+    if ours.rank() == 0:
+        torch.save(measured, Path(scratch) / f"{workers}.pt")
 
 
 def _settle() -> None:
@@ -98,12 +156,41 @@ def _data(folder: Path) -> tuple[Split, Vocabulary, Any]:
 
 
 def _stock_norms(scratch: Path) -> dict[str, list[float]]:
+    """Norm of stock Trainer's gradient: every layout on one worker, then micro-batches of 4 on two.
+
+    Beside it the norm of the reductions that replicate it.
+    """
     _settle()
     data, vocabulary, features = _data(scratch / "stock")
-    return {
+    norms = {
         reduction: [_stock(data, UPDATE, features, vocabulary, reduction, *layout) for layout in LAYOUTS]
         for reduction in ("sum", "mean")
     }
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    multiprocessing.spawn(_stock_process, args=(port, str(scratch)), nprocs=STOCK_WORKERS)  # type: ignore[reportPrivateImportUsage]
+    shared = json.loads((scratch / "stock.json").read_text())
+    ours = {
+        f"lossgrid stock_{reduction}": [
+            float(_ours(data, features, vocabulary, f"stock_{reduction}", bound).double().norm())
+            for bound, _ in (*LAYOUTS, (4, 1))
+        ]
+        for reduction in norms
+    }
+    return {f"stock Trainer, {reduction}": [*norms[reduction], shared[reduction]] for reduction in norms} | ours
+
+
+def _stock_process(rank: int, port: int, scratch: str) -> None:
+    """Run stock Trainer as torchrun would start it, with micro-batches of 4 on each of two workers."""
+    world = str(STOCK_WORKERS)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    _settle()
+    data, vocabulary, features = _data(Path(scratch) / f"stock-store-{rank}")
+    norms = {reduction: _stock(data, UPDATE, features, vocabulary, reduction, 4, 1) for reduction in ("sum", "mean")}
+    if rank == 0:
+        (Path(scratch) / "stock.json").write_text(json.dumps(norms))
 
 
 def _model(vocabulary: Vocabulary, reduction: str) -> Wav2Vec2ForCTC:
@@ -111,18 +198,29 @@ def _model(vocabulary: Vocabulary, reduction: str) -> Wav2Vec2ForCTC:
     return tiny.build(vocabulary, {"ctc_loss_reduction": reduction})
 
 
-def _ours(data: Split, features: Any, vocabulary: Vocabulary, reduction: str, bound: int) -> torch.Tensor:
+def _trainer(data: Split, features: Any, vocabulary: Vocabulary, reduction: str, bound: int) -> UpdateTrainer:
     loader = Loader(data, features, 1e9, bound, ours.rank(), ours.world_size())
-    trainer = UpdateTrainer(
+    arguments = {"save_strategy": "no", "max_steps": UPDATES, "learning_rate": 1e-3, "logging_steps": UPDATES}
+    return UpdateTrainer(
         _model(vocabulary, "sum"),
-        training_arguments({"save_strategy": "no"}, Path(tempfile.mkdtemp())),
+        training_arguments(arguments, Path(tempfile.mkdtemp())),
         loader=UpdateLoader(loader, UpdateSampler(len(data), 8, 1)),
         reduction=parse(reduction),
         evaluator=Evaluator(data, vocabulary, features, ("group",), 60.0, 8),
         blank=vocabulary.blank,
     )
-    trainer.training_step(trainer.network, loader(UPDATE))
+
+
+def _ours(data: Split, features: Any, vocabulary: Vocabulary, reduction: str, bound: int) -> torch.Tensor:
+    trainer = _trainer(data, features, vocabulary, reduction, bound)
+    trainer.training_step(trainer.network, trainer.updates.loader(UPDATE))
     return torch.cat([weight.grad.flatten() for weight in trainer.network.parameters() if weight.grad is not None])
+
+
+def _trained(data: Split, features: Any, vocabulary: Vocabulary, reduction: str, bound: int) -> torch.Tensor:
+    trainer = _trainer(data, features, vocabulary, reduction, bound)
+    trainer.train()
+    return torch.cat([weight.detach().flatten() for weight in trainer.network.parameters()])
 
 
 class _InOrder(Trainer):
