@@ -42,9 +42,11 @@ def main() -> None:
 )
 @click.option("--config", type=_FOLDER, help="Experiment file (.conf).")
 @click.option("--data", metavar="PATH", help="Manifest (.csv, .tsv, .jsonl, .parquet) or prepared store.")
-@click.option("--out", type=_FOLDER, help="Folder of the study.  [default: results/GRID]")
+@click.option("--out", type=_FOLDER, help="Folder of the study.  [default: save_results, else results/GRID]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
               help='Any configuration key; commas make an axis: --set seed=1,2,3. Also "Section.key=value".')  # fmt: skip
+@click.option("--exact", type=click.IntRange(1), metavar="N",
+              help="In audits, also measure the gradient at all weights on N utterances (audit_exact = N).")  # fmt: skip
 @click.option("--plan", is_flag=True, help="List the trials and what is done of them; run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout.")
 @click.option("--address", help="Ray cluster to run on.  [default: RAY_ADDRESS, else this machine]")
@@ -68,8 +70,9 @@ def cli(context: click.Context, grid: str | None, **options: Any) -> int | None:
         return 0 if len(sys.argv) == 1 else EXIT_BAD_REQUEST
     from launcher.grid import Request, execute
 
-    out = options.pop("out") or Path("results") / grid
-    return execute(Request(grid=grid, out=out, command=_command(), **options))
+    if (exact := options.pop("exact")) is not None:
+        options["overrides"] = (*options["overrides"], f"audit_exact={exact}")
+    return execute(Request(grid=grid, command=_command(), **options))
 
 
 @cli.command()
@@ -101,6 +104,44 @@ def export(folder: Path, kind: str) -> None:
 
     for path in results.export(folder, kind):
         click.echo(path)
+
+
+@cli.command("config")
+@click.argument("file", metavar="FILE", type=_FOLDER)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As with --grid.")
+@click.option("--check", is_flag=True, help="Say in one line whether the file is valid; the exit code is 0 or 2.")
+@click.option("--convert", is_flag=True, help="Print FILE in today's spelling, with its comments, instead.")
+@click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout.")
+def config_file(file: Path, overrides: tuple[str, ...], check: bool, convert: bool, as_json: bool) -> int:
+    """Show what an experiment file means: every key with its value, checked in every trial."""
+    if convert and (check or as_json or overrides):
+        raise click.UsageError("--convert prints FILE as a file; give it without --check, --json and --set")
+    from launcher import config_command
+
+    return config_command.execute(file, overrides, check=check, convert=convert, as_json=as_json)
+
+
+@cli.command()
+@click.argument("files", metavar="FILE...", type=_FOLDER, nargs=-1, required=True)
+@click.option("--loss", metavar="COL", help="Column of the losses.  [default: loss]")
+@click.option("--group", metavar="COL", help="Column of the classes to compare.  [default: group or task]")
+@click.option("--length", metavar="COL", help="Column of the lengths in labels.  [default: length or labels]")
+@click.option("--speaker", metavar="COL", help="Column of the speakers.  [default: speaker, if there is one]")
+@click.option("--rows", default="", metavar="A:B", help="Rows to use, as a Python slice: 0:412.")
+@click.option("--name", "names", multiple=True, metavar="CLASS=NAME", help="What to call a class: 0=dysarthric.")
+@click.option("--per-label", multiple=True, metavar="FILE", type=_FOLDER,
+              help="One of the files, if its losses are divided by their length already.")  # fmt: skip
+@click.option("--out", type=_FOLDER, help="Folder for the tables and a page.")
+@click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout.")
+def audit(files: tuple[Path, ...], rows: str, names: tuple[str, ...], per_label: tuple[Path, ...], out: Path | None,
+          as_json: bool, **columns: str | None) -> None:  # fmt: skip
+    """Compare the losses of groups of utterances, measured elsewhere: one row per utterance in each FILE."""
+    from launcher import loss_audit
+    from launcher.loss_files import Request
+
+    named = {role: column for role, column in columns.items() if column is not None}
+    request = Request(columns=named, rows=rows, names=names)
+    loss_audit.execute(files, request, per_label, out, _command(), as_json=as_json)
 
 
 def _command() -> str:

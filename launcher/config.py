@@ -14,8 +14,9 @@ from typing import Any
 
 from launcher import config_resolve, training_arguments
 from launcher.config_file import PATHS, Entry, label, read_file
+from launcher.config_models import ModelConfiguration, TrainingConfiguration
 from launcher.config_resolve import STUDY, Draft
-from launcher.config_schema import MODEL, TRAINER, TRAINING, ModelConfiguration, TrainingConfiguration
+from launcher.config_schema import MODEL, TRAINER, TRAINING
 from launcher.config_values import ConfigurationError, shown, split_values
 from launcher.config_writer import conf_text
 
@@ -77,8 +78,8 @@ class Configuration:
         """Return every setting by section, ready for JSON; without the axes."""
         return {
             TRAINER: dict(self.trainer_arguments),
-            TRAINING: self.training.model_dump(),
-            MODEL: self.model.model_dump(),
+            TRAINING: self.training.model_dump(mode="json"),
+            MODEL: self.model.model_dump(mode="json"),
         }
 
     def to_conf(self) -> str:
@@ -116,10 +117,12 @@ def load(
     else:
         place = Path(path).name
         entries, sections, draft.problems = read_file(Path(path))
+    draft.output_dir = config_resolve.find_output_dir(entries, overrides)
     entries = config_resolve.known_sections(draft, entries, sections, place)
     config_resolve.apply_values(draft, [entry for entry in entries if entry.section != STUDY])
     config_resolve.apply_study(draft, [entry for entry in entries if entry.section == STUDY])
     config_resolve.apply_overrides(draft, overrides)
+    config_resolve.forget_output_dir(draft)
     return _finish(draft, None if path is None else place)
 
 

@@ -56,7 +56,7 @@ def label(key: str, value: Any, section: str, place: str) -> str:
 
 
 class Content(NamedTuple):
-    """What a file holds: its entries without those of `[Paths]`, its sections, and what could not be read."""
+    """What a file holds: its entries, its sections, and what could not be read."""
 
     entries: list[Entry]
     sections: list[str]
@@ -69,7 +69,7 @@ def read_file(path: Path) -> Content:
     Raises:
         ConfigurationError: there is no text to read: no file, too large, not UTF-8, no section.
     """
-    reading = _Reading(path.name, _read_text(path).split("\n"))
+    reading = _Reading(path.name, text_of(path).split("\n"))
     parser = _parse(reading)
     if not parser.sections() and not reading.problems:
         raise ConfigurationError(f"{path} is empty: it has no section; write at least [{TRAINER}]")
@@ -77,14 +77,19 @@ def read_file(path: Path) -> Content:
     for name in parser.sections():
         for key in parser[name]:
             entry = _entry(parser, reading, name, key)
-            if entry is not None and entry.section != PATHS:
+            if entry is not None:
                 entries.append(entry)
     # A second section of the same name was renamed with a NUL, so that its keys are still checked.
     sections = dict.fromkeys(name.partition("\0")[0] for name in parser.sections())
     return Content(entries, list(sections), reading.problems)
 
 
-def _read_text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """Return the text of an experiment file, with plain line ends.
+
+    Raises:
+        ConfigurationError: there is none: no file, too large, not UTF-8.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)

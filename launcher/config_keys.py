@@ -12,7 +12,7 @@ from typing import Any
 from launcher.config_schema import MODEL, SECTIONS, TRAINER, TRAINING, keys
 from launcher.config_values import nearest
 
-#: Old spelling -> "Section.key" of today; two keys where one stood for both.
+#: Old spelling -> "Section.key" of today; two keys where one stood for both; "key = value" where a value was a key.
 RENAMED: dict[str, tuple[str, ...]] = {
     "evaluation_strategy": (f"{TRAINER}.eval_strategy",),
     "train_batch_size": (f"{TRAINER}.per_device_train_batch_size",),
@@ -39,6 +39,7 @@ RENAMED: dict[str, tuple[str, ...]] = {
     "freeze_feature_extractor": (f"{MODEL}.freeze_feature_extractor",),
     "freeze_feature_encoder": (f"{MODEL}.freeze_feature_extractor",),
     "reinitialize_last_layers": (f"{MODEL}.reinitialize_last_n_layers",),
+    "dataset_loss_weighting = no_control_layer": (f"{MODEL}.no_control_layer",),
 }
 #: Aliases that stay: they are documented, so nobody needs to be told about another spelling.
 QUIET = frozenset({"data"})
@@ -48,30 +49,27 @@ RENAMED_VALUES: dict[tuple[str, str], str] = {
     (f"{TRAINER}.optim", "adamw_hf"): "adamw_torch",
     (f"{TRAINER}.log_level", "message"): "info",
     (f"{TRAINER}.report_to", "None"): "none",
+    (f"{TRAINING}.test_set", "all"): "both",
+    (f"{TRAINING}.debug_dataset", "True"): "0.0125",
+    (f"{TRAINING}.debug_dataset", "true"): "0.0125",
     (f"{MODEL}.model_type", "wav2vec"): "base",
     (f"{MODEL}.model_type", "wav2vec2"): "base",
+    (f"{MODEL}.no_control_layer", "no_control_layer"): "True",
+    (f"{MODEL}.classes", "task"): "group",
+    (f"{MODEL}.classes", "speakers"): "speaker",
+    (f"{MODEL}.classes", "intelligibility"): "severity",
+    (f"{MODEL}.domaincls_loc", "other"): "final",
+    (f"{MODEL}.domaincls_loc", "ctc_layer"): "final",
 }
-
-#: Keys of the original experiment that this version does not act on yet, with values that ask for nothing.
-NOT_YET: dict[str, tuple[str, ...]] = {
-    "load_model": (),
-    "save_results": (),
-    "generate_new_data": (),
-    "debug_dataset": (),
-    "filter_controls": (),
-    "filter_datasets": (),
-    "l2_speakers": (),
-    "early_stopping": (),
-    "processed_data_path": (),
-    "no_control_layer": (),
-    "reinitialize_last_n_layers": (),
-    "dataset_loss_weighting": (),
-    "task_weight": (),
-    "classes": (),
-    "domaincls_loc": (),
-    "training_type": ("supervised",),
-    "freeze_encoder": (),
+#: What a person has to know of a new value beside the value: the old one did not do what was said of it.
+REMARKS: dict[tuple[str, str], str] = {
+    (
+        f"{TRAINING}.debug_dataset",
+        "0.0125",
+    ): "the original's True kept 1.25 % of each split, though its readme said 10 %",
 }
+#: The key whose value True stood for the folder of another key.
+LOAD_MODEL, OUTPUT_DIR = f"{TRAINING}.load_model", "output_dir"
 
 _HUB = "no trial is uploaded"
 _SHARDED = "a trial shares its updates out by Ray Train's data parallelism"
@@ -93,7 +91,7 @@ _PACKED = "every update is packed by length into micro-batches, which replaces i
 _REMOVED = "transformers has removed it"
 #: Keys that change nothing here, with the reason.
 NO_EFFECT: dict[str, str] = {
-    "output_dir": "--out decides where results go",
+    OUTPUT_DIR: "--out decides where results go",
     "overwrite_output_dir": "--out decides where results go",
     "logging_dir": "--out decides where results go",
     "remove_unused_columns": "lossgrid's own data loader decides what the model sees",
@@ -107,6 +105,8 @@ NO_EFFECT: dict[str, str] = {
     },
     "save_only_model": "an interrupted trial goes on from optimizer and random state too",
     "ignore_data_skip": "an interrupted trial goes on where it stopped",
+    "processed_data_path": "dataset_path or --data says where the data are",
+    "generate_new_data": "a store is made anew whenever the data change",
     "greater_is_better": "every score is better when it is lower",
     "resume_from_checkpoint": "a trial goes on from its newest checkpoint by itself",
     "local_rank": "Ray Train numbers the workers",
@@ -136,31 +136,49 @@ class Meaning:
     unknown: str = ""
 
 
-def meaning(section: str | None, key: str) -> Meaning:
-    """Look a key up in one section, or in all of them when `section` is None."""
-    if key in NO_EFFECT:
-        return Meaning(spelling=key, no_effect=NO_EFFECT[key])
+def meaning(section: str | None, key: str, value: Any = None) -> Meaning:
+    """Look a key up in one section, or in all of them when `section` is None; its value may have been another key."""
     if key in REFUSED:
         return Meaning(spelling=key, refused=f"is not supported: {REFUSED[key]}")
+    moved = RENAMED.get(f"{key} = {value}")
     homes = [name for name in SECTIONS if section in (name, None) and key in keys(name)]
-    if len(homes) == 1:
-        return Meaning(targets=(f"{homes[0]}.{key}",), spelling=key)
-    if homes:
+    if homes and not moved and key not in NO_EFFECT:
+        if len(homes) == 1:
+            return Meaning(targets=(f"{homes[0]}.{key}",), spelling=key)
         spellings = " or ".join(repr(f"{name}.{key}") for name in homes)
         return Meaning(unknown=f"more than one section has this key; write {spellings}")
-    targets = RENAMED.get(key, (f"{section}.{key}",))
+    targets = moved or RENAMED.get(key, (f"{section}.{key}",))
     spelling = targets[0].partition(".")[2]
-    if spelling in NOT_YET:
-        return Meaning(spelling=spelling, refused="is not supported by this version")
-    if key in RENAMED:
+    if spelling in NO_EFFECT:
+        return Meaning(spelling=spelling, no_effect=NO_EFFECT[spelling])
+    if moved or key in RENAMED:
         return Meaning(targets=targets, spelling=spelling)
     return Meaning(unknown=f"unknown key{_suggestion(section, key)}")
 
 
-def asks_for_nothing(key: str, value: Any) -> bool:
+def asks_for_nothing(value: Any) -> bool:
     """Return whether the value of a key that is not supported only says that it is off."""
-    words = str(value).strip().strip("\"'").lower()
-    return words in ("", "none", "false", "no", "off", "0", "0.0", "[]") or words in NOT_YET.get(key, ())
+    return str(value).strip().strip("\"'").lower() in ("", "none", "false", "no", "off", "0", "0.0", "[]")
+
+
+def renamed_value(target: str, value: Any, output_dir: str | None = None) -> Any:
+    """Return today's spelling of a value as it is written in a file; a value that has its type already stays.
+
+    Args:
+        target: the "Section.key" that is set.
+        value: what stands there.
+        output_dir: the folder that `load_model = True` means.
+    """
+    if not isinstance(value, str):
+        return value
+    if target == LOAD_MODEL and is_true(value) and output_dir is not None:
+        return output_dir
+    return RENAMED_VALUES.get((target, value.strip()), value)
+
+
+def is_true(value: Any) -> bool:
+    """Return whether a value as written says True."""
+    return value is True or (isinstance(value, str) and value.strip().lower() == "true")
 
 
 def _suggestion(section: str | None, key: str) -> str:
@@ -173,7 +191,7 @@ def _suggestion(section: str | None, key: str) -> str:
         found = nearest(key, places)
         if found:
             return f"; did you mean {found!r} in [{places[found]}]?"
-    old = nearest(key, [*RENAMED, *NOT_YET])
+    old = nearest(key, [*RENAMED, *NO_EFFECT])
     if old:
         return f"; did you mean {old!r}?"
     if section in (None, TRAINER):

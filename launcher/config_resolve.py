@@ -8,8 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from launcher.config_file import PATHS, Entry
-from launcher.config_keys import QUIET, RENAMED_VALUES, Meaning, asks_for_nothing, meaning
-from launcher.config_schema import SECTIONS, convert, keys, takes_list
+from launcher.config_keys import (
+    LOAD_MODEL,
+    OUTPUT_DIR,
+    QUIET,
+    REMARKS,
+    Meaning,
+    asks_for_nothing,
+    is_true,
+    meaning,
+    renamed_value,
+)
+from launcher.config_schema import SECTIONS, TRAINER, convert, keys, takes_list
 from launcher.config_values import is_none, nearest, read_text, short, shown, split_values
 
 STUDY = "Study"
@@ -21,7 +31,13 @@ _MOST_PROBLEMS = 100
 
 @dataclass
 class Draft:
-    """A configuration while it is put together."""
+    """A configuration while it is put together.
+
+    Attributes beside those of `launcher.config.Configuration`:
+        problems: what is wrong.
+        output_dir: the folder that `load_model = True` of old files means; None where none is given.
+        loads_output_dir: whether it stood for that.
+    """
 
     values: dict[str, Any] = field(default_factory=dict)
     axes: dict[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -29,6 +45,8 @@ class Draft:
     groups: tuple[str, ...] = ("group",)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    output_dir: str | None = None
+    loads_output_dir: bool = False
 
 
 def known_sections(draft: Draft, entries: Iterable[Entry], sections: Iterable[str], place: str) -> list[Entry]:
@@ -37,6 +55,23 @@ def known_sections(draft: Draft, entries: Iterable[Entry], sections: Iterable[st
         if name not in (*SECTIONS, STUDY, PATHS):
             draft.problems.append(f"[{short(name)}] of {place}: {_unknown_section(name)}")
     return [entry for entry in entries if entry.section in (*SECTIONS, STUDY)]
+
+
+def find_output_dir(entries: Iterable[Entry], overrides: Sequence[str]) -> str | None:
+    """Return the last value given for output_dir, which is looked at for `load_model = True` alone."""
+    given = [entry.value for entry in entries if entry.key == OUTPUT_DIR and entry.section == TRAINER]
+    for override in overrides:
+        name, _, value = override.partition("=")
+        if name.strip() in (OUTPUT_DIR, f"{TRAINER}.{OUTPUT_DIR}"):
+            given.append(value)
+    text = str(given[-1]).strip() if given else ""
+    return None if not text or is_none(text) else text
+
+
+def forget_output_dir(draft: Draft) -> None:
+    """Take the warning back that output_dir has no effect, where `load_model = True` has used it."""
+    if draft.loads_output_dir:
+        draft.warnings = [text for text in draft.warnings if f": {OUTPUT_DIR} has no effect" not in text]
 
 
 def apply_values(draft: Draft, entries: Iterable[Entry], *, drop_axes: bool = False) -> None:
@@ -52,7 +87,7 @@ def apply_values(draft: Draft, entries: Iterable[Entry], *, drop_axes: bool = Fa
         if _is_full(draft):
             return
         for target in _live_targets(draft, entry):
-            problems, value = _typed(target, entry)
+            problems, value = _typed(draft, target, entry)
             draft.problems.extend(problems)
             if problems:
                 continue
@@ -121,12 +156,12 @@ def _look_up(draft: Draft, entry: Entry) -> Meaning:
     if entry.section is not None and entry.section not in SECTIONS:
         draft.problems.append(f"{entry.label}: {_unknown_section(entry.section)}")
         return Meaning()
-    found = meaning(entry.section, entry.key)
+    found = meaning(entry.section, entry.key, entry.value)
     if found.unknown:
         draft.problems.append(f"{entry.label}: {found.unknown}")
     elif found.no_effect:
         draft.warnings.append(f"{entry.label}: {found.spelling} has no effect; {found.no_effect}")
-    elif found.refused and asks_for_nothing(found.spelling, entry.value):
+    elif found.refused and asks_for_nothing(entry.value):
         draft.warnings.append(f"{entry.label}: {found.spelling} has no effect in this version; leave it out")
     elif found.refused:
         draft.problems.append(f"{entry.label}: {found.spelling} {found.refused}; leave it out")
@@ -144,22 +179,25 @@ def _warn_of_spelling(draft: Draft, entry: Entry, found: Meaning, items: list[An
     """Warn, once for a key, where the spelling of the key, a value or the section is not today's."""
     if not found.targets or entry.key in QUIET:
         return
-    home = found.targets[0].partition(".")[0]
-    today = [_renamed_value(found.targets[0], item) for item in items]
+    target = found.targets[0]
+    home = target.partition(".")[0]
+    today = items if entry.literal else [renamed_value(target, item, draft.output_dir) for item in items]
     if today != items or found.spelling != entry.key or entry.section not in (home, None):
         keys = " and ".join(target.partition(".")[2] for target in found.targets)
         values = shown(", ".join(map(str, today)))[1:-1]
-        draft.warnings.append(f"{entry.label}: today this is written {keys} = {values} in [{home}]")
+        remarks = [REMARKS[target, new] for new, old in zip(today, items) if new != old and (target, new) in REMARKS]
+        remark = f" ({remarks[0]})" if remarks else ""
+        draft.warnings.append(f"{entry.label}: today this is written {keys} = {values} in [{home}]{remark}")
 
 
-def _renamed_value(target: str, value: Any) -> Any:
-    return RENAMED_VALUES.get((target, value.strip()), value) if isinstance(value, str) else value
-
-
-def _typed(target: str, entry: Entry) -> tuple[list[str], Any]:
+def _typed(draft: Draft, target: str, entry: Entry) -> tuple[list[str], Any]:
     """Return the typed value of an entry, or what is wrong with it."""
+    value = entry.value if entry.literal else renamed_value(target, entry.value, draft.output_dir)
     try:
-        value = convert(target, _renamed_value(target, entry.value), literal=entry.literal)
+        if target == LOAD_MODEL and is_true(value) and not entry.literal:
+            raise ValueError(f"True means the folder in {OUTPUT_DIR} of [{TRAINER}], and none is given; write its name")
+        draft.loads_output_dir |= target == LOAD_MODEL and is_true(entry.value) and not entry.literal
+        value = convert(target, value, literal=entry.literal)
         if entry.key == "warmup_ratio" and not 0 <= value < 1:
             raise ValueError("a share of the steps, from 0 up to, but not, 1, is needed")
     except ValueError as error:
@@ -169,7 +207,7 @@ def _typed(target: str, entry: Entry) -> tuple[list[str], Any]:
     return [], value
 
 
-def _items(target: str, value: Any, *, always: bool) -> list[Any]:
+def axis_items(target: str, value: Any, *, always: bool) -> list[Any]:
     """Return the single values of an axis; a list in brackets is one value of a key that takes lists."""
     if not isinstance(value, str):
         return list(value) if isinstance(value, (list, tuple, range)) else [value]
@@ -185,7 +223,7 @@ def _set_axis(draft: Draft, entry: Entry, *, always: bool) -> None:
         return
     target, *others = found.targets
     try:
-        items = _items(target, entry.value, always=always)
+        items = axis_items(target, entry.value, always=always)
     except ValueError as error:
         draft.problems.append(f"{entry.label}: {error}")
         return
@@ -206,7 +244,7 @@ def _set_axis(draft: Draft, entry: Entry, *, always: bool) -> None:
 def _values_of_axis(draft: Draft, entry: Entry, target: str, items: list[Any]) -> tuple[Any, ...]:
     values: list[Any] = []
     for item in items:
-        problems, value = _typed(target, dataclasses.replace(entry, value=item))
+        problems, value = _typed(draft, target, dataclasses.replace(entry, value=item))
         draft.problems.extend(f"{problem} (the value {shown(item)})" for problem in problems)
         if not problems and value in values:
             draft.problems.append(f"{entry.label}: the value {shown(item)} stands there twice")

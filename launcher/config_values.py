@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 _OPENING = {"(": ")", "[": "]", "{": "}"}
+# Inside brackets a value begins after one of these.
+_VALUE_FOLLOWS = "([{,:"
 _RANGE = re.compile(r"([+-]?[0-9]{1,18})\.\.([+-]?[0-9]{1,18})")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 # An axis of more values than this is a slip of the keyboard, and every value becomes trials.
@@ -88,6 +90,23 @@ def read_text(raw: str, *, literal: bool = False) -> Text:
     return text if text.quoted else Text(expand_path(text.words), quoted=False)
 
 
+def read_list(raw: str) -> list[str]:
+    """Read a list of words: in brackets, or only separated by commas; one word alone is a list too.
+
+    Raises:
+        ValueError: a value is missing or None, or a bracket or quote is not closed.
+    """
+    words = raw.strip()
+    if words.startswith("[") and words.endswith("]"):
+        words = words[1:-1].strip()
+    items = [read_text(item) for item in split_values(words)] if words else []
+    if any(is_none(item.words) and not item.quoted for item in items):
+        raise ValueError("None stands for no value, so it cannot be part of a list")
+    if not all(item.words for item in items):
+        raise ValueError("a value is missing")
+    return [item.words for item in items]
+
+
 def expand_path(words: str) -> str:
     """Make a leading `~` the home folder, and a path that starts with `../` absolute; leave anything else."""
     if words.startswith("~"):
@@ -118,10 +137,10 @@ def split_values(text: str) -> list[str]:
 
 def _split(text: str) -> Iterator[str]:
     """Yield the parts between the commas at depth 0."""
-    start, expected, in_quotes = 0, [], False
+    start, expected, in_quotes, before = 0, [], False, ","
     for index, character in enumerate(text):
-        # A quote opens only at the start of a value: one inside a word is a character.
-        if character == '"' and (in_quotes or not text[start:index].strip()):
+        # A quote opens only at the start of a value, also inside brackets: one inside a word is a character.
+        if character == '"' and (in_quotes or before in (_VALUE_FOLLOWS if expected else ",")):
             in_quotes = not in_quotes
         elif in_quotes:
             continue
@@ -133,6 +152,7 @@ def _split(text: str) -> Iterator[str]:
         elif character == "," and not expected:
             yield text[start:index]
             start = index + 1
+        before = before if character.isspace() else character
     if expected or in_quotes:
         raise ConfigurationError(f"{expected[-1] if expected else chr(34)!r} is missing in {shown(text)}")
     yield text[start:]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from launcher.config_schema import SECTIONS, convert
-from launcher.config_values import split_values, write_text
+from launcher.config_keys import RENAMED_VALUES, is_true
+from launcher.config_schema import SECTIONS, TRAINER, convert
+from launcher.config_values import is_none, split_values, write_text
 
 _HEADER = "# An experiment file of lossgrid. It gives the same trials as the configuration it was written from.\n"
 # These start comments and interpolations, even inside the quotes of JSON, where the escapes mean the same.
@@ -23,8 +25,6 @@ def conf_text(
 ) -> str:
     """Write the sections, then [Study].
 
-    Keys of lossgrid's own sections that are None are left out: None is their default.
-
     Args:
         sections: the typed values of the three sections.
         axes: "Section.key" -> the typed values.
@@ -33,9 +33,7 @@ def conf_text(
     """
     parts = [_HEADER]
     for section in SECTIONS:
-        pairs = sections[section].items()
-        keep = [(key, value) for key, value in pairs if value is not None or section == SECTIONS[0]]
-        lines = [f"{key} = {_written(f'{section}.{key}', value)}" for key, value in keep]
+        lines = [f"{key} = {_written(f'{section}.{key}', value)}" for key, value in sections[section].items()]
         parts.append("\n".join([f"[{section}]", *lines, ""]))
     study = [f"{target} = {', '.join(_item(target, value) for value in values)}" for target, values in axes.items()]
     if baseline is not None:
@@ -47,11 +45,13 @@ def conf_text(
 
 def _written(target: str, value: Any) -> str:
     """Write one value the plain way where that reads back to the same value, otherwise in quotes."""
-    if isinstance(value, (list, dict)):
-        return json.dumps(value).translate(_JSON_ESCAPES)
+    if isinstance(value, dict) or (isinstance(value, list) and target.startswith(TRAINER)):
+        return _json(value)
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_name(item) if isinstance(item, str) else repr(item) for item in value)}]"
     if not isinstance(value, str):
         return repr(value)
-    if not _is_plain(value):
+    if not _is_plain(value) or is_true(value) or (target, value) in RENAMED_VALUES:
         return write_text(value)
     try:
         return value if convert(target, value) == value else write_text(value)
@@ -59,9 +59,17 @@ def _written(target: str, value: Any) -> str:
         return write_text(value)
 
 
+def _json(value: Any) -> str:
+    r"""Write JSON without a character that means something in the file: a quote inside quotes is \u0022."""
+    escaped = re.sub(r"\\(.)", lambda match: "\\u0022" if match[1] == '"' else match[0], json.dumps(value))
+    return escaped.translate(_JSON_ESCAPES)
+
+
 def _item(target: str, value: Any) -> str:
     """Write one value of an axis, in quotes also where its commas would make two of it."""
     text = _written(target, value)
+    if not isinstance(value, str):
+        return text
     try:
         return text if split_values(text) == [text] else write_text(value)
     except ValueError:
@@ -69,7 +77,7 @@ def _item(target: str, value: Any) -> str:
 
 
 def _name(name: str) -> str:
-    return name if name.replace("_", "").isalnum() else write_text(name)
+    return name if name.replace("_", "").isalnum() and not is_none(name) else write_text(name)
 
 
 def _is_plain(words: str) -> bool:

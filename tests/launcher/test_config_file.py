@@ -10,7 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from launcher.config import Configuration, ConfigurationError, load
+from launcher.config_convert import converted
 from launcher.config_file import MOST_BYTES
+from launcher.config_schema import MODEL, TRAINING, keys
 
 
 def problems_of(path: Path, data: bytes | str) -> tuple[str, ...]:
@@ -178,6 +180,16 @@ names = st.sampled_from(
             "{",
         ),
         *(
+            *("load_model", "debug_dataset", "filter_datasets", "l2_speakers", "test_set", "task_weight", "output_dir"),
+            *(
+                "dataset_loss_weighting",
+                "domaincls_loc",
+                "classes",
+                "branch_layers",
+                "save_results",
+                "no_control_layer",
+            ),
+            *("task", "[a, b]", "[a], [b]", '["a]"', "1.3, 0.7", "false", "both", "lr"),
             '{"a": NaN}',
             '"',
             "'",
@@ -193,11 +205,24 @@ names = st.sampled_from(
         ),
     ]
 )
+own = st.sampled_from([(section, key) for section in (TRAINING, MODEL) for key in keys(section)])
+#: One of lossgrid's own keys with a value that is anything.
+assignments = st.builds(
+    lambda home, value: f"[{home[0]}]\n{home[1]} = {value}\n", own, st.one_of(names, st.text(max_size=8))
+)
+own_overrides = st.builds(lambda home, value: f"{home[1]}={value}", own, st.one_of(names, st.text(max_size=8)))
 files = st.lists(st.one_of(names, st.text(max_size=5)), max_size=40).map("".join)
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.one_of(files, files.map("[Trainer Arguments]\n".__add__), files.map("[Study]\n".__add__)))
+@given(
+    st.one_of(
+        files,
+        *(files.map(f"[{name} Configuration]\n".__add__) for name in ("Training", "Model")),
+        *(files.map(f"[{name}]\n".__add__) for name in ("Trainer Arguments", "Study")),
+        assignments,
+    )
+)
 @example("[Study]\nseed = 0..999999999999\n")
 @example("[Study]\nlr_scheduler_kwargs = " + "[" * 100_000)
 @example("[Trainer Arguments]\nlr_scheduler_kwargs = {" + "[" * 100_000)
@@ -212,12 +237,20 @@ def test_only_a_configuration_error_comes_out_of_any_text(tmp_path_factory: pyte
         assert loaded.problems
         assert str(loaded) == "\n".join(loaded.problems)
     else:
+        assert load_or_error(path) == loaded
+        today = converted(path)
+        path.write_text(today, encoding="utf-8", newline="\n")
+        again = load(path)
+        assert (again, again.warnings) == (loaded, ())
+        assert converted(path) == today
         path.write_text(loaded.to_conf(), encoding="utf-8")
         assert load(path) == loaded
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.one_of(files, files.map("seed=".__add__), files.map("reduction=".__add__)), max_size=3))
+@given(
+    st.lists(st.one_of(files, files.map("seed=".__add__), files.map("reduction=".__add__), own_overrides), max_size=3)
+)
 def test_only_a_configuration_error_comes_out_of_any_override(overrides: list[str]) -> None:
     loaded = load_or_error(None, overrides)
     if isinstance(loaded, ConfigurationError):
