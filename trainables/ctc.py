@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch.nn import functional
-from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
+from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class MicroBatch:
 
     Attributes:
         position_B: places of its utterances in the update (or in the evaluated split).
-        inputs: keyword arguments of the model: input_values_BS and, for models trained with one, attention_mask_BS.
+        inputs: keyword arguments of the model: input_values_BS; attention_mask_BS for models trained with one; task_B or
+            frame_count_B for models that ask for them; mask_time_indices_BT where there is SpecAugment.
         label_ids: labels of all its utterances, one after the other.
         label_count_B: labels of each.
         frame_count_B: frames of each, without padding.
@@ -98,7 +99,7 @@ def losses(logits_BTV: torch.Tensor, batch: MicroBatch, blank: int, zero_infinit
     return loss_B.to(logits_BTV.device)
 
 
-def frame_counts(model: Wav2Vec2ForCTC, sample_counts: Sequence[int]) -> list[int]:
+def frame_counts(model: Wav2Vec2PreTrainedModel, sample_counts: Sequence[int]) -> list[int]:
     """Count the frames that a model gives for so many samples, as the model itself does."""
     lengths = model._get_feat_extract_output_lengths(torch.tensor(list(sample_counts), dtype=torch.long))  # type: ignore[arg-type]
     return torch.as_tensor(lengths).tolist()

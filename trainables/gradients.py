@@ -1,6 +1,6 @@
 """What is measured of gradients and steps while training: norms by group, running norm, relative change of the weights.
 
-B utterances, T frames, V vocabulary, H hidden size, G groups.
+B utterances, T frames, V vocabulary, H hidden size, G groups, K output layers.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,42 +54,65 @@ class StepMatcher:
         return norm
 
 
-class GroupGradients:
-    """The gradient of each group's mean loss at the output layer, exact, from one more backward to the logits.
+def output_layers(model: Any) -> tuple[nn.Linear, ...]:
+    """Return the layers that write labels: one, or in the order of their numbers one for each task."""
+    return tuple(model.lm_heads) if hasattr(model, "lm_heads") else (model.lm_head,)
 
-    The gradient at the output layer stands for that at all weights: for single utterances their norms correlate by more
-    than 0.99 (measured on a small wav2vec2; the audit can check it on any model).
+
+class GroupGradients:
+    """The gradient of each group's mean loss at the output layers, exact, from one more backward to the logits.
+
+    The gradient at the output layers stands for that at all weights: for single utterances their norms correlate by more
+    than 0.99 (measured on a small wav2vec2; the audit can check it on any model). Several output layers, one for each
+    task, are further weights: their squared norms add up.
 
     Args:
-        model: with the output layer `lm_head`.
+        model: with the output layer `lm_head`, or several, `lm_heads`.
         groups: names of the groups.
     """
 
     def __init__(self, model: Any, groups: Sequence[str]) -> None:
-        self.head, self.count = model.lm_head, len(groups)
-        self._hidden_BTH: torch.Tensor | None = None
+        self.heads, self.count = output_layers(model), len(groups)
+        self._hidden: dict[int, torch.Tensor] = {}
         self._begin()
-        self.head.register_forward_pre_hook(self._keep_hidden)
+        for number, head in enumerate(self.heads):
+            head.register_forward_pre_hook(partial(self._keep_hidden, number))
 
     def _begin(self) -> None:
-        weight_VH = self.head.weight
-        self._sum_GVH = torch.zeros(self.count, *weight_VH.shape, device=weight_VH.device)
-        self._bias_GV = torch.zeros(self.count, weight_VH.shape[0], device=weight_VH.device)
+        weight_VH = self.heads[0].weight
+        shape, device = (len(self.heads), self.count, *weight_VH.shape), weight_VH.device
+        self._sum_KGVH = torch.zeros(shape, device=device)
+        self._bias_KGV = torch.zeros(shape[:3], device=device)
 
-    def _keep_hidden(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        self._hidden_BTH = inputs[0].detach() if module.training else None
+    def _keep_hidden(self, number: int, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if module.training:
+            self._hidden[number] = inputs[0].detach()
 
-    def add(self, loss_B: torch.Tensor, logits_BTV: torch.Tensor, group_B: np.ndarray) -> None:
-        """Add the utterances of a micro-batch; called between its forward and its backward."""
-        if self._hidden_BTH is None:
+    def add(
+        self, loss_B: torch.Tensor, logits_BTV: torch.Tensor, group_B: np.ndarray, task_B: torch.Tensor | None = None
+    ) -> None:
+        """Add the utterances of a micro-batch; called between its forward and its backward.
+
+        Args:
+            loss_B: its losses.
+            logits_BTV: what the model gave.
+            group_B: group of each utterance; one below 0 is left out.
+            task_B: number of the output layer that served each utterance; None: the only one did.
+        """
+        if not self._hidden:
             raise RuntimeError(
                 "no hidden states: the model did not run in training mode before its gradients were asked"
             )
         (gradient_BTV,) = torch.autograd.grad(loss_B.sum(), logits_BTV, retain_graph=True)
-        by_utterance_BVH = torch.einsum("btv,bth->bvh", gradient_BTV.float(), self._hidden_BTH.float())
-        groups = torch.as_tensor(group_B, device=by_utterance_BVH.device)
-        self._sum_GVH.index_add_(0, groups, by_utterance_BVH)
-        self._bias_GV.index_add_(0, groups, gradient_BTV.float().sum(dim=1))
+        group = torch.as_tensor(group_B, device=gradient_BTV.device)
+        for number, hidden_BTH in self._hidden.items():
+            served = torch.ones_like(group, dtype=torch.bool) if task_B is None else (task_B == number).to(group.device)
+            counts = group[served] >= 0
+            row_gradient_BTV, rows = gradient_BTV[served][counts].float(), group[served][counts]
+            by_utterance_BVH = torch.einsum("btv,bth->bvh", row_gradient_BTV, hidden_BTH[counts].float())
+            self._sum_KGVH[number].index_add_(0, rows, by_utterance_BVH)
+            self._bias_KGV[number].index_add_(0, rows, row_gradient_BTV.sum(dim=1))
+        self._hidden = {}
 
     def norms(self, utterances_G: np.ndarray) -> np.ndarray:
         """Return the norm of the gradient of each group's mean loss over the whole update, and begin anew.
@@ -96,9 +120,9 @@ class GroupGradients:
         Args:
             utterances_G: utterances of each group in the update, over all workers.
         """
-        distributed.add_in_place(self._sum_GVH)
-        distributed.add_in_place(self._bias_GV)
-        square_G = self._sum_GVH.double().pow(2).sum(dim=(1, 2)) + self._bias_GV.double().pow(2).sum(dim=1)
+        distributed.add_in_place(self._sum_KGVH)
+        distributed.add_in_place(self._bias_KGV)
+        square_G = self._sum_KGVH.double().pow(2).sum(dim=(0, 2, 3)) + self._bias_KGV.double().pow(2).sum(dim=(0, 2))
         self._begin()
         return square_G.sqrt().cpu().numpy() / np.maximum(utterances_G, 1)
 

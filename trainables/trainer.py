@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,14 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from trainables import checkpoints, ctc, distributed
+from trainables.class_loss import ClassLoss
 from trainables.dataset import Share, UpdateLoader
 from trainables.errors import DataError
 from trainables.evaluation import Evaluator
 from trainables.gradients import GroupGradients, StepMatcher, copy_weights, relative_change
 from trainables.metrics import summarise
 from trainables.reductions import Observed, Reduction, State
+from trainables.totals import Step, Totals
 
 MAX_NON_FINITE_UPDATES = 3
 _MAX_FP16_SCALE_SEARCH = 20
@@ -34,49 +35,6 @@ _MAX_FP16_SCALE_SEARCH = 20
 
 class Diverged(FloatingPointError):
     """The gradient was not finite for several updates in a row."""
-
-
-@dataclass
-class Totals:
-    """What is added up over the updates of a trial; kept in its checkpoints."""
-
-    updates: int = 0
-    clipped: int = 0
-    non_finite: int = 0
-    grad_norm: float = 0.0
-    audio_seconds: float = 0.0
-    padded_seconds: float = 0.0
-    training_seconds: float = 0.0
-    recent_non_finite: int = 0
-    zero_infinity_hits: int = 0
-    update_ratio: float = 0.0
-    measured_ratios: int = 0
-
-    def summary(self) -> dict[str, float | int | None]:
-        """Return means over the updates so far, as they stand in the results table."""
-        finite = self.updates - self.non_finite
-        return {
-            "updates": self.updates,
-            "clip_fraction": self.clipped / self.updates if self.updates else None,
-            "grad_norm": self.grad_norm / finite if finite else None,
-            "padding_fraction": 1 - self.audio_seconds / self.padded_seconds if self.padded_seconds else None,
-            "audio_seconds_per_second": self.audio_seconds / self.training_seconds if self.training_seconds else None,
-            "non_finite_updates": self.non_finite,
-            "zero_infinity_hits": self.zero_infinity_hits,
-            "update_ratio": self.update_ratio / self.measured_ratios if self.measured_ratios else None,
-        }
-
-
-@dataclass
-class _Step:
-    """What the last update showed, for its row in the history."""
-
-    values: dict[str, float] = field(default_factory=dict)
-    weights_before: list[torch.Tensor] | None = None
-    started: float = 0.0
-    zero_infinity_hits: int = 0
-    audio_seconds: float = 0.0
-    padded_seconds: float = 0.0
 
 
 class UpdateTrainer(Trainer):
@@ -94,6 +52,7 @@ class UpdateTrainer(Trainer):
         zero_infinity: bool = True,
         keep_checkpoints: int = 1,
         match_step: bool = False,
+        class_loss: ClassLoss | None = None,
     ) -> None:
         if match_step and args.fp16:
             raise DataError("match_step = true cannot be told from fp16's loss scaling; use bf16 = true, or neither")
@@ -102,12 +61,12 @@ class UpdateTrainer(Trainer):
         self.network, self.checkpoints = model, Path(str(args.output_dir))
         self.updates, self.reduction, self.evaluator = loader, reduction, evaluator
         self.blank, self.zero_infinity, self.keep_checkpoints = blank, zero_infinity, keep_checkpoints
-        self.totals = Totals()
-        training = loader.loader.split
+        self.totals, self.class_loss = Totals(), class_loss
+        training = loader.loader.weighed
         self.reduction_state = reduction.initial_state(training.groups, training.group_counts)
         self.matcher = StepMatcher(target=args.max_grad_norm / 2 or 1.0) if match_step else None
         self._group_gradients = GroupGradients(model, training.groups) if reduction.needs_gradient_norms else None
-        self._step = _Step()
+        self._step = Step()
 
     # The seams of `transformers.Trainer`, in the order in which a run meets them.
 
@@ -145,33 +104,62 @@ class UpdateTrainer(Trainer):
         Returns:
             the loss of the update, a scalar, the same on every worker.
         """
-        self._step = _Step(started=time.perf_counter())
+        self._step = Step(started=time.perf_counter())
         model.train()
-        update = inputs.update
-        weight_N, normaliser = self.reduction(update, self.reduction_state)
-        loss_N, objective = np.zeros(len(update)), 0.0
+        if self.class_loss is not None:
+            self.network.reversal = self.class_loss.reversal(self._progress())  # type: ignore[assignment]
+        weight_N, normaliser = self._weigh(inputs)
+        loss_N, objective = np.zeros(len(inputs)), 0.0
         for batch in inputs.micro_batches:
             with self.compute_loss_context_manager():
-                logits = model(**self._prepare_inputs(batch.inputs)).logits
-            loss_B = self._losses(logits, batch)
+                output = model(**self._prepare_inputs(batch.inputs))
+            loss_B = self._losses(output.logits, batch)
             loss_N[batch.position_B] = loss_B.detach().double().cpu().numpy()
             if self._group_gradients is not None:
-                self._group_gradients.add(loss_B, logits, update.group_N[batch.position_B])  # type: ignore[index]
+                group_N = inputs.spread(inputs.update.require_groups()[0], fill=-1)
+                self._group_gradients.add(loss_B, output.logits, group_N[batch.position_B], batch.inputs.get("task"))
             factor_B = self.reduction.rescale(loss_N[batch.position_B], batch.label_count_B.numpy())
             weight_B = torch.as_tensor(factor_B * weight_N[batch.position_B] / normaliser).to(loss_B)
-            weighted = (weight_B * loss_B).sum()
+            weighted = self._with_classes((weight_B * loss_B).sum(), output, inputs, batch)
             self.accelerator.backward(weighted)
             objective += float(weighted.detach())
         distributed.add_gradients(model.parameters())
         raw_norm = self.matcher.rescale(model.parameters()) if self.matcher is not None else None
-        # Each utterance is some worker's share and zero elsewhere: adding collects all losses everywhere.
-        hits = float(self._step.zero_infinity_hits)
-        objective, hits, *losses = distributed.add([objective, hits, *loss_N.tolist()], self.args.device)
-        self._step.zero_infinity_hits = int(hits)
-        self._observe(inputs, weight_N, np.array(losses), objective)
+        self._observe(inputs, weight_N, *self._collect(objective, loss_N))
         if raw_norm is not None:
             self._step.values["grad_norm"] = raw_norm
-        return torch.tensor(objective, device=self.args.device)
+        return torch.tensor(self._step.values["loss"], device=self.args.device)
+
+    def _progress(self) -> float:
+        return self.state.global_step / max(1, self.state.max_steps)
+
+    def _weigh(self, inputs: Share) -> tuple[np.ndarray, float]:
+        """Return the weight of each utterance dealt, and Z."""
+        if not len(inputs.update):
+            return np.zeros(len(inputs)), 1.0
+        weight_N, normaliser = self.reduction(inputs.update, self.reduction_state)
+        return inputs.spread(weight_N), normaliser
+
+    def _with_classes(self, weighted: torch.Tensor, output: Any, inputs: Share, batch: ctc.MicroBatch) -> torch.Tensor:
+        """Add the loss of the classifier to that of the labels, where the model has one."""
+        if self.class_loss is None or inputs.class_N is None:
+            return weighted
+        class_B, with_class = inputs.class_N[batch.position_B], int((inputs.class_N >= 0).sum())
+        loss, right = self.class_loss.share(output.class_logits, class_B, with_class)
+        self._step.class_loss += float(loss.detach())
+        self._step.classes_right += right
+        return self.class_loss.ctc_weight * weighted + self.class_loss.class_weight * loss
+
+    def _collect(self, objective: float, loss_N: np.ndarray) -> tuple[np.ndarray, float]:
+        """Add up what the workers saw.
+
+        Each utterance is some worker's share and zero elsewhere: adding collects all losses everywhere.
+        """
+        step = self._step
+        own = [objective, float(step.zero_infinity_hits), step.class_loss, float(step.classes_right), *loss_N.tolist()]
+        objective, hits, step.class_loss, right, *losses = distributed.add(own, self.args.device)
+        step.zero_infinity_hits, step.classes_right = int(hits), int(right)
+        return np.array(losses), objective
 
     def _losses(self, logits: torch.Tensor, batch: ctc.MicroBatch) -> torch.Tensor:
         """Compute the losses of a micro-batch; infinite ones become 0, and are counted, where that was asked for."""
@@ -185,24 +173,32 @@ class UpdateTrainer(Trainer):
     def _observe(self, inputs: Share, weight_N: np.ndarray, loss_N: np.ndarray, objective: float) -> None:
         """Let the reduction remember what the update showed, and note the update for the history."""
         update, step = inputs.update, self._step
-        norm_G = None
+        loss_M = inputs.weighed(loss_N)
+        utterances_G, norm_G = update.group_sum(np.ones(len(update))), None
         if self._group_gradients is not None:
-            norm_G = self._group_gradients.norms(update.group_sum(np.ones(len(update))))
-        observed = Observed.of(update, update.group_sum(loss_N), norm_G)
-        self.reduction_state = self.reduction.next_state(self.reduction_state, observed)
+            norm_G = self._group_gradients.norms(utterances_G)
+        if len(update):
+            observed = Observed.of(update, update.group_sum(loss_M), norm_G)
+            self.reduction_state = self.reduction.next_state(self.reduction_state, observed)
         step.audio_seconds = inputs.audio_seconds
         step.padded_seconds = inputs.audio_seconds / (1 - inputs.padding_fraction)
         step.values = {
             "loss": objective,
-            "nll_per_label": float(loss_N.sum()) / max(1, int(update.label_count_N.sum())),
             "padding_fraction": inputs.padding_fraction,
-            "utterances": len(update),
+            "utterances": len(inputs),
             "zero_infinity_hits": step.zero_infinity_hits,
         }
         self.totals.zero_infinity_hits += step.zero_infinity_hits
+        if len(update):
+            step.values["nll_per_label"] = float(loss_M.sum()) / max(1, int(update.label_count_N.sum()))
         if self.reduction.is_stateful:
-            weight_G = update.group_sum(weight_N) / np.maximum(update.group_sum(np.ones(len(update))), 1)
+            weight_G = update.group_sum(inputs.weighed(weight_N)) / np.maximum(utterances_G, 1)
             step.values |= {f"group_weight/{name}": float(weight) for name, weight in zip(update.groups, weight_G)}
+        with_class = 0 if inputs.class_N is None else int((inputs.class_N >= 0).sum())
+        if self.class_loss is not None and with_class:
+            step.values |= {"class_loss": step.class_loss, "class_accuracy": step.classes_right / with_class}
+        if self.class_loss is not None and (strength := self.class_loss.reversal(self._progress())) is not None:
+            step.values["reversal_lambda"] = strength
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
         return self._measure(model, super()._clip_grad_norm(model), self.args.max_grad_norm)
@@ -279,8 +275,12 @@ class UpdateTrainer(Trainer):
             memory = {"totals": vars(self.totals), "reduction_state": self.reduction_state.as_dict()}
             if self.matcher is not None:
                 memory["matcher"] = vars(self.matcher)
+            # With its labels a checkpoint is a model that any trial can start from, or score.
+            path = self.checkpoints / f"checkpoint-{self.state.global_step}"
+            (path / "vocab.json").write_text(self.evaluator.vocabulary.as_json(), encoding="utf-8")
+            self.evaluator.features.save_pretrained(path)
             checkpoints.seal(self.checkpoints, self.state.global_step, memory)
-            best = self.state.best_model_checkpoint
+            best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
             checkpoints.keep_newest(self.checkpoints, self.keep_checkpoints, spare=best)
         distributed.wait_for_all()
 

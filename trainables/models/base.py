@@ -1,93 +1,74 @@
-"""Any pretrained `Wav2Vec2ForCTC`, by local path or hub name, with the vocabulary and feature extractor it came with."""
+"""`base`: any pretrained wav2vec2, by local path or hub name, with the vocabulary and feature extractor it came with.
+
+A checkpoint that was pretrained only gets a fresh output layer, for the characters of the training transcripts.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainables.errors import DataError
+from trainables.model_options import PLAIN, ModelOptions
+from trainables.pretrained import Checkpoint
 from trainables.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
 
+KEYS = frozenset({"reinitialize_last_n_layers", "freeze_encoder"})
 
-def vocabulary(pretrained_model_name: str | None) -> Vocabulary:
-    """Read the labels of the checkpoint."""
-    return Vocabulary.from_file(_file(pretrained_model_name, "vocab.json"))
+
+def vocabulary(pretrained_model_name: str | None) -> Vocabulary | None:
+    """Read the labels of the checkpoint; None: they come from the training transcripts."""
+    return _start(pretrained_model_name).vocabulary()
 
 
 def convolutions(pretrained_model_name: str | None) -> tuple[tuple[int, int], ...]:
     """Return (kernel, stride) of each layer of the feature encoder."""
-    config = json.loads(_file(pretrained_model_name, "config.json").read_text(encoding="utf-8"))
-    if config.get("model_type") != "wav2vec2":
-        raise DataError(
-            f"pretrained_model_name = {pretrained_model_name!r} is a {config.get('model_type')!r} model; "
-            "model_type = base needs a wav2vec2 checkpoint"
-        )
-    kernels = config.get("conv_kernel", (10, 3, 3, 3, 3, 2, 2))
-    return tuple(zip(kernels, config.get("conv_stride", (5, 2, 2, 2, 2, 2, 2))))
+    return _start(pretrained_model_name).convolutions()
 
 
 def features(pretrained_model_name: str | None) -> Wav2Vec2FeatureExtractor:
     """Load the feature extractor of the checkpoint: it says whether audio is normalised and masked."""
-    from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Processor
+    return _start(pretrained_model_name).features()
 
-    folder = _file(pretrained_model_name, "config.json").parent
-    if (folder / "processor_config.json").is_file():
-        return Wav2Vec2Processor.from_pretrained(folder).feature_extractor
-    return Wav2Vec2FeatureExtractor.from_pretrained(_file(pretrained_model_name, "preprocessor_config.json").parent)
+
+def saved(pretrained_model_name: str | None) -> Mapping[str, Any]:
+    """Return the configuration that a checkpoint was saved with; empty from scratch."""
+    return _start(pretrained_model_name).saved()
+
+
+def check(options: ModelOptions, pretrained_model_name: str | None, overrides: Mapping[str, Any]) -> None:
+    """Check that the model can be built as asked; raises DataError."""
+    options.check_reinitialized(_start(pretrained_model_name).layers(overrides))
 
 
 def build(
-    vocabulary: Vocabulary, overrides: Mapping[str, Any], pretrained_model_name: str | None = None
+    vocabulary: Vocabulary,
+    overrides: Mapping[str, Any],
+    pretrained_model_name: str | None = None,
+    options: ModelOptions = PLAIN,
 ) -> Wav2Vec2ForCTC:
     """Load the checkpoint.
 
     Args:
-        vocabulary: its labels, as `vocabulary` gave them.
+        vocabulary: its labels, as `vocabulary` gave them; of the training transcripts where it gave none.
         overrides: fields of `Wav2Vec2Config` that win over those of the checkpoint (dropouts, SpecAugment).
         pretrained_model_name: local path or hub name.
+        options: layers to start afresh.
+
+    Raises:
+        DataError: the checkpoint cannot be used.
     """
     from transformers import Wav2Vec2ForCTC
 
-    folder = _file(pretrained_model_name, "config.json").parent
-    _file(pretrained_model_name, "model.safetensors")
-    return Wav2Vec2ForCTC.from_pretrained(
-        folder, use_safetensors=True, vocab_size=len(vocabulary), pad_token_id=vocabulary.blank, **overrides
-    )
+    from trainables.branches import reinitialize
+
+    check(options, pretrained_model_name, overrides)
+    model = _start(pretrained_model_name).load(Wav2Vec2ForCTC, vocabulary, overrides)
+    reinitialize(model, model.wav2vec2.encoder.layers, options.reinitialized_layers)
+    return model
 
 
-def _file(name: str | None, file: str) -> Path:
-    """Find one file of a checkpoint: in a local folder, or in the hub's cache or on the hub.
-
-    Raises:
-        DataError: no name, or no such file; the message says how to get it.
-    """
-    if name is None:
-        raise DataError(
-            "model_type = base needs pretrained_model_name in [Model Configuration]: the folder of a Wav2Vec2ForCTC "
-            "checkpoint or a hub name such as facebook/wav2vec2-base-960h"
-        )
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / file).is_file():
-            raise DataError(f"pretrained_model_name = {name!r} has no {file}; it has: {_listing(folder)}")
-        return folder.resolve() / file
-    from transformers.utils.hub import cached_file
-
-    try:
-        found = cached_file(name, file)
-    except OSError as error:
-        raise DataError(
-            f"pretrained_model_name = {name!r} is no local folder, and {file} cannot be had from the hub "
-            f"({str(error).splitlines()[0]}). On a machine with network: huggingface-cli download {name} "
-            "--local-dir FOLDER; copy FOLDER here and set pretrained_model_name = FOLDER"
-        ) from error
-    return Path(str(found))
-
-
-def _listing(folder: Path) -> str:
-    return ", ".join(sorted(entry.name for entry in folder.iterdir())[:12]) or "nothing"
+def _start(name: str | None) -> Checkpoint:
+    return Checkpoint(name, "base")

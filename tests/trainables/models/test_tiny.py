@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -116,3 +118,14 @@ def test_the_frames_are_known_before_the_model_is_built(model: Wav2Vec2ForCTC) -
 def test_a_checkpoint_cannot_be_named_for_a_model_that_starts_from_scratch() -> None:
     with pytest.raises(DataError, match="model_type = base"):
         vocabulary("facebook/wav2vec2-base")
+
+
+def test_a_trained_tiny_can_be_loaded_and_another_checkpoint_cannot(model: Wav2Vec2ForCTC, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    (tmp_path / "vocab.json").write_text(VOCABULARY.as_json())
+    assert vocabulary(str(tmp_path)) == VOCABULARY
+    loaded = build(VOCABULARY, {}, str(tmp_path))
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+    (tmp_path / "config.json").write_text('{"model_type": "wav2vec2"}')
+    with pytest.raises(DataError, match="is no folder of one; set model_type = base"):
+        vocabulary(str(tmp_path))
