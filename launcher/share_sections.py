@@ -1,0 +1,198 @@
+"""The part of a report that says which utterances the loss listens to: words, figures, tables. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from launcher import sections, share_plots
+from launcher.answer import count
+from launcher.loss_files import MOST_GROUPS, Losses
+from launcher.loss_sections import tables as loss_tables
+from launcher.loss_stats import analyse, stack
+from launcher.sections import Cell, Figure, Table, number, rate, text
+from launcher.share_stats import PHASES, mean_shares, ordered_columns, sentence
+from launcher.stats import NO_GROUP, with_columns
+
+NO_SHARES = "No audit was made in this study, so it is not known which utterances each reduction listens to."
+
+
+@dataclass(frozen=True)
+class Column:
+    """One audited column: its name, a figure per phase with its heading, and the table of both."""
+
+    name: str
+    figures: tuple[tuple[str, Figure], ...]
+    table: Table
+
+
+@dataclass(frozen=True)
+class LossSection:
+    """The losses of utterances by group: what they are, the tables, and what they do not show."""
+
+    title: str
+    lines: tuple[str, ...]
+    tables: tuple[Table, ...] = ()
+
+
+@dataclass(frozen=True)
+class AuditSection:
+    """What the audits found; without any, `sentence` says so."""
+
+    sentence: str
+    columns: tuple[Column, ...]
+    exact: Table | None
+    losses: LossSection
+
+
+def audit_section(
+    shares: pd.DataFrame, exact: pd.DataFrame, losses: pd.DataFrame, results: pd.DataFrame, groups: Sequence[str]
+) -> AuditSection:
+    """Compose the section.
+
+    Args:
+        shares: rows of all trials; may be empty.
+        exact: rows of all trials; may be empty.
+        losses: losses of utterances of all trials, with trial_id and phase; may be empty.
+        results: the trials.
+        groups: the columns that the study compares.
+    """
+    loss_section = losses_by_group(losses, results, groups)
+    if shares.empty:
+        return AuditSection(NO_SHARES, (), None, loss_section)
+    means = mean_shares(shares, results)
+    columns = ordered_columns(means, list(groups))
+    return AuditSection(
+        sentence(means, columns[0]),
+        tuple(_column(means[means["column"] == name], name) for name in columns),
+        _exact_table(exact) if len(exact) else None,
+        loss_section,
+    )
+
+
+def _column(means: pd.DataFrame, name: str) -> Column:
+    phases = [phase for phase in PHASES if (means["phase"] == phase).any()]
+    figures = tuple((PHASES[phase], _figure(means[means["phase"] == phase], name, phase)) for phase in phases)
+    return Column(name, figures, _table(means, name))
+
+
+def _figure(means: pd.DataFrame, column: str, phase: str) -> Figure:
+    own = list(means.loc[means["own"], "reduction"].unique())
+    bars = means[["reduction", "class"]].assign(share=means["gradient_share"])
+    reference = means.groupby("class", sort=False)["utterance_share"].mean()
+    drawn = share_plots.share_bars(bars, reference, own)
+    caption = (
+        f"{PHASES[phase]}: who has the gradient, by {column}. The bar at the top is the share of utterances; a class "
+        "that is wider below it is listened to more than its number. Bold: a reduction of this study"
+        f"{', on the models that it trained; any other on all of them' if phase == 'final' else ''}."
+    )
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{column}-{phase}")
+    return sections.figure(f"shares-{slug}", caption, drawn, means, f"gradient_shares_{slug}.csv")
+
+
+def _table(means: pd.DataFrame, column: str) -> Table:
+    """List every reduction and class: what it has of the utterances, and what of loss and gradient."""
+    shown = share_plots.short_names(means["reduction"])
+    rows = tuple(
+        (
+            text(shown[row["reduction"]]), text(row["class"]), text(row["phase"]), rate(row["utterance_share"]),
+            _with_range(row), _factor(row["factor"]), rate(row["loss_share"]), rate(row["label_share"]),
+            rate(row["second_share"]), number(row["cosine_to_rest"], "{:+.2f}"), sections.whole(row["models"]),
+        )
+        for row in means.to_dict("records")
+    )  # fmt: skip
+    head = ("reduction", column, "model", "utterances", "gradient [range]", "gradient / utterances", "loss", "labels",
+            "seconds", "cosine to the rest", "models")  # fmt: skip
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", column)
+    return Table(f"shares-table-{slug}", f"Shares by {column}, mean over models", head, rows, "Nothing was audited.")
+
+
+def _with_range(row: Mapping[Any, Any]) -> Cell:
+    cell = rate(row["gradient_share"])
+    if cell.value is None or row["models"] < 2:
+        return cell
+    low, high = row["gradient_low"] * 100, row["gradient_high"] * 100
+    return Cell(f"{cell.text} [{low:.1f}\N{EN DASH}{high:.1f}]", cell.value, True)
+
+
+def _factor(value: Any) -> Cell:
+    return number(value, "\N{MULTIPLICATION SIGN}{:.2f}")
+
+
+def _exact_table(exact: pd.DataFrame) -> Table:
+    """Say how well the gradient at the output layer, which all shares are made from, stands for that of all weights."""
+    names = ["norm_pearson", "norm_spearman", "cosines_pearson", "largest_difference"]
+    table = with_columns(exact, ["trial_id", "phase", "reduction", "column", "utterances", *names])
+    rows = []
+    for phase, part in table.groupby("phase", sort=False):
+        models = part.groupby("trial_id", sort=False)[names].first().astype(float)
+        # Every utterance is in one class of each column, under every reduction.
+        sizes = part.groupby(["trial_id", "reduction", "column"])["utterances"].sum()
+        rows.append(
+            (
+                text(phase), sections.whole(len(models)), sections.whole(sizes.max()),
+                *(number(models[name].mean(), "{:.3f}") for name in names[:3]),
+                number(models["largest_difference"].max(), "{:.1f} points", 100.0),
+            )
+        )  # fmt: skip
+    head = ("model", "trials", "utterances", "norms: Pearson r", "norms: Spearman rho", "cosines of pairs: Pearson r",
+            "largest difference of a share")  # fmt: skip
+    caption = "Gradient at the output layer, which the shares are made from, beside the gradient at all trained weights"
+    return Table("shares-exact", caption, head, tuple(rows), "Gradients at all weights were not measured.")
+
+
+def losses_by_group(losses: pd.DataFrame, results: pd.DataFrame, groups: Sequence[str]) -> LossSection:
+    """Analyse the losses of the final models, or of the initial ones while there is no final one.
+
+    An utterance's loss is its mean over the trials of a variant, so that it counts once however many seeds there are.
+    """
+    column = groups[0] if groups else "group"
+    title = f"Losses by {column}"
+    missing = [name for name in ("phase", "trial_id", "loss", "labels", "utt_id", column) if name not in losses.columns]
+    if losses.empty or missing:
+        why = f" with {', '.join(missing)}" if len(losses) else ""
+        return LossSection(title, (f"No loss of an utterance{why} was recorded.",))
+    phase = "final" if (losses["phase"] == "final").any() else "initial"
+    found = _by_variant(losses, phase, results, column)
+    number_classes = max((len(one.frame["group"].cat.categories) for one in found.values()), default=0)
+    if not found or number_classes > MOST_GROUPS:
+        why = f"{column} has {number_classes} classes, too many to compare" if found else "no loss is finite"
+        return LossSection(title, (f"There is nothing to show: {why}.",))
+    analysis = stack(
+        {name: analyse(one, correlation_intervals=False) for name, one in found.items()}, "variant", one_family=True
+    )
+    splits = ", ".join(sorted(map(str, losses["split"].dropna().unique()))) if "split" in losses else "not recorded"
+    lines = (f"Losses of the {phase} models in nats (split: {splits}). {analysis.method}", *analysis.notes)
+    return LossSection(title, lines, tuple(loss_tables(analysis, "losses", lead="variant")))
+
+
+def _by_variant(losses: pd.DataFrame, phase: str, results: pd.DataFrame, column: str) -> dict[str, Losses]:
+    """Return the losses of each variant in one phase, those that are not finite left out and counted."""
+    trials = with_columns(results, ["variant", "trial_id"])
+    code_N, ids = pd.factorize(losses["trial_id"])
+    code_N[(losses["phase"] != phase).to_numpy()] = -1
+    needed = [name for name in dict.fromkeys(["utt_id", column, "speaker", "loss", "labels"]) if name in losses.columns]
+    found = {}
+    for name, of_variant in trials.groupby("variant", sort=False)["trial_id"]:
+        # One variant at a time: the table of a large study fits into memory, two copies may not.
+        chosen_N = np.flatnonzero(np.isin(code_N, np.flatnonzero(ids.isin(of_variant))))
+        part = losses[needed].iloc[chosen_N]
+        usable = part[np.isfinite(part["loss"].astype(float)) & np.isfinite(part["labels"].astype(float))]
+        if usable.empty:
+            continue
+        kept = {other: "first" for other in needed if other not in ("utt_id", "loss")}
+        means = usable.groupby("utt_id", sort=False).agg({"loss": "mean", **kept})
+        classes = means[column].astype(object).where(means[column].notna(), NO_GROUP).astype(str)
+        frame = pd.DataFrame({"group": pd.Categorical(classes, ordered=True), "loss": means["loss"].astype(float),
+                              "length": means["labels"].astype(float)})  # fmt: skip
+        if "speaker" in means:
+            frame["speaker"] = means["speaker"].astype(object).where(means["speaker"].notna(), NO_GROUP).astype(str)
+        lost = len(part) - len(usable)
+        note = (f"{name}: {count(lost, 'utterance')} without a finite loss left out.",) if lost else ()
+        found[str(name)] = Losses(str(name), frame.reset_index(drop=True), {"group": column}, notes=note)
+    return found

@@ -1,0 +1,128 @@
+"""Say which utterances a loss listens to: each class's part of the gradient beside its part of the utterances.
+
+Pure: data frames in, data frames and words out. Shares are fractions; the gradient shares of the classes of a column
+add up to 1, and one may be negative: a class that pulls against the others.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from launcher.stats import with_columns
+
+PHASES = {"initial": "Before training", "final": "After training"}
+_KEYS = ["phase", "reduction", "column", "class"]
+_SHARES = ["utterance_share", "label_share", "second_share", "loss_share", "gradient_norm_share", "gradient_share",
+           "cosine_to_rest", "mean_loss"]  # fmt: skip
+_SAME = 0.005  # shares closer than half a per cent are written alike
+_MOST_NAMED = 4  # reductions of different shares in the sentence
+
+
+def own_reductions(results: pd.DataFrame) -> dict[str, str]:
+    """Return the reduction that each trial is trained with, by trial id, in the order of the study."""
+    table = with_columns(results, ["trial_id", "config"])
+    if "reduction" in table.columns:
+        known = dict(zip(table["trial_id"], table["reduction"], strict=True))
+    else:
+        known = {str(row.trial_id): _configured(row.config) for row in table.itertuples()}
+    return {trial: str(reduction) for trial, reduction in known.items() if isinstance(reduction, str)}
+
+
+def _configured(config: Any) -> str | None:
+    return json.loads(config)["Model Configuration"]["reduction"] if isinstance(config, str) else None
+
+
+def mean_shares(shares: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """Average the shares over models.
+
+    Before training, trials that start from the same model have the same numbers and count once. After training, a
+    reduction of the study is taken on the models that it trained, any other on all trained models.
+
+    Args:
+        shares: the table of shares of all trials; may be empty.
+        results: the trials.
+
+    Returns:
+        phase, reduction, column, class, own (a reduction of the study), models, utterances, the mean of each share,
+        gradient_low and gradient_high (over models), factor (gradient share / utterance share); the reductions of
+        the study first, classes in the order of the table.
+    """
+    own = own_reductions(results)
+    table = with_columns(shares, ["trial_id", *_KEYS, "utterances", *_SHARES])
+    table = table.assign(trained=table["trial_id"].map(own), own=table["reduction"].isin(list(own.values())))
+    table[["utterances", *_SHARES]] = table[["utterances", *_SHARES]].astype(float)
+    initial = table[table["phase"] == "initial"]
+    alike = initial[["utterances", *_SHARES]].round(9).assign(**{name: initial[name] for name in _KEYS})
+    initial = initial[~alike.duplicated().to_numpy()]
+    final = table[(table["phase"] == "final") & (~table["own"] | (table["trained"] == table["reduction"]))]
+    cells = pd.concat([initial, final]).groupby([*_KEYS, "own"], sort=False)
+    found = cells[["utterances", *_SHARES]].mean()
+    found["models"] = cells["trial_id"].nunique()
+    found["gradient_low"], found["gradient_high"] = cells["gradient_share"].min(), cells["gradient_share"].max()
+    found["factor"] = found["gradient_share"] / found["utterance_share"].where(found["utterance_share"] > 0)
+    rank = {name: place for place, name in enumerate([*own.values(), *table["reduction"].unique()][::-1])}
+    return found.reset_index().sort_values("reduction", key=lambda names: -names.map(rank), kind="stable")
+
+
+def ordered_columns(means: pd.DataFrame, groups: list[str]) -> list[str]:
+    """Return the columns that were audited: those of the study first, then the others."""
+    present = list(means["column"].unique())
+    return [*(name for name in groups if name in present), *(name for name in present if name not in groups)]
+
+
+def sentence(means: pd.DataFrame, column: str) -> str:
+    """Say in words who gets the gradient, for the class on which the reductions of the study differ most.
+
+    Args:
+        means: `mean_shares`, not empty.
+        column: an audited column.
+    """
+    rows = means[(means["column"] == column) & means["gradient_share"].notna()]
+    named = rows[rows["own"]]
+    if named["reduction"].nunique() < 2:  # nothing to compare with, so the two that everybody knows join in
+        named = rows[rows["own"] | rows["reduction"].isin(["sum", "mean"])]
+    named = rows if named.empty else named
+    if named.empty:
+        return f"No gradient share of {column} could be measured."
+    first_phase = named[named["phase"] == named["phase"].iloc[0]]
+    first_phase = first_phase.sort_values("utterance_share", ascending=False, kind="stable")  # of equals, the largest
+    shares = first_phase.groupby("class", sort=False)["gradient_share"]
+    spread = shares.max() - shares.min()
+    if spread.max() < _SAME:
+        spread = (first_phase["gradient_share"] - first_phase["utterance_share"]).abs().groupby(
+            first_phase["class"], sort=False
+        ).max()  # fmt: skip
+    chosen = named[named["class"] == spread.round(9).idxmax()]
+    told = [_phase_words(part, PHASES[str(phase)]) for phase, part in chosen.groupby("phase", sort=False)]
+    return " ".join(told)
+
+
+def _phase_words(rows: pd.DataFrame, when: str) -> str:
+    """Write one sentence on one class in one phase, the greatest share first."""
+    rows = rows.sort_values("gradient_share", ascending=False, kind="stable")
+    by_share: dict[str, list[str]] = {}
+    for row in rows.to_dict("records"):
+        by_share.setdefault(_whole_percent(row["gradient_share"]), []).append(str(row["reduction"]))
+    told = list(by_share.items())
+    between = len(told) > _MOST_NAMED
+    told = [told[0], told[-1]] if between else told
+    (share, names), *others = told
+    utterances = _whole_percent(float(rows["utterance_share"].mean()))
+    text = f"{when}, {_listed(names)} {_give(names)} \N{LEFT DOUBLE QUOTATION MARK}{rows['class'].iloc[0]}\N{RIGHT DOUBLE QUOTATION MARK} {share} of the gradient with {utterances} of the utterances"
+    text += "".join(f"; {_listed(names)} {_give(names)} it {share}" for share, names in others)
+    return text + ("; the others lie between." if between else ".")
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _give(names: list[str]) -> str:
+    return "gives" if len(names) == 1 else "give"
+
+
+def _whole_percent(fraction: float) -> str:
+    return f"{round(fraction * 100)} %".replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,267 @@
+"""The report says who has the gradient, in words, in a figure and in numbers that agree with the table of shares."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from plotly.offline import get_plotlyjs
+
+from launcher import plots, report, results
+from launcher.share_plots import OTHERS, share_bars, short_names
+from launcher.share_sections import NO_SHARES, AuditSection
+from launcher.share_stats import mean_shares, own_reductions, sentence
+from tests.launcher.audit_tables import audited_tables
+from tests.launcher.report_tables import study_tables
+from tests.launcher.test_report import CHROMIUM, browse
+from tests.launcher.test_results import DONE, study_folder
+
+AUDITED = audited_tables()
+
+
+def section(tables: Any) -> AuditSection:
+    return report.content(tables)["audit"]
+
+
+@cache
+def found_in_audited() -> AuditSection:
+    return section(AUDITED)
+
+
+def shares(*rows: tuple[str, str, str, str, float, float]) -> pd.DataFrame:
+    """Return shares from (trial, phase, reduction, class, utterance share, gradient share) of the column group."""
+    names = ["trial_id", "phase", "reduction", "class", "utterance_share", "gradient_share"]
+    return pd.DataFrame(rows, columns=names).assign(column="group")
+
+
+def trials(**reduction: str) -> pd.DataFrame:
+    return pd.DataFrame({"trial_id": list(reduction), "reduction": list(reduction.values())})
+
+
+def two_classes(
+    trial: str, phase: str, reduction: str, sentence: float
+) -> list[tuple[str, str, str, str, float, float]]:
+    return [(trial, phase, reduction, "sentence", 0.6, sentence), (trial, phase, reduction, "word", 0.4, 1 - sentence)]
+
+
+def test_the_sentence_says_what_the_shares_say() -> None:
+    rows = [
+        *two_classes("a", "initial", "sum", 0.91),
+        *two_classes("a", "initial", "mean", 0.2),
+        *two_classes("a", "final", "sum", 0.71),
+        *two_classes("b", "final", "mean", 0.333),
+    ]
+    means = mean_shares(shares(*rows), trials(a="sum", b="mean"))
+    assert sentence(means, "group") == (
+        "Before training, sum gives “sentence” 91 % of the gradient with 60 % of the utterances; mean gives it 20 %. "
+        "After training, sum gives “sentence” 71 % of the gradient with 60 % of the utterances; mean gives it 33 %."
+    )
+
+
+def test_reductions_that_point_the_same_way_are_named_together() -> None:
+    rows = [row for name in ("sum", "token_mean") for row in two_classes("a", "initial", name, 0.91)]
+    found = sentence(mean_shares(shares(*rows), trials(a="sum", b="token_mean")), "group")
+    assert "sum and token_mean give “sentence” 91 % of the gradient with 60 % of the utterances." in found
+
+
+def test_of_many_reductions_the_sentence_names_the_ends() -> None:
+    names = {f"t{k}": f"power(alpha={k})" for k in range(6)}
+    rows = [row for k, name in enumerate(names.values()) for row in two_classes("t0", "initial", name, 0.9 - 0.1 * k)]
+    found = sentence(mean_shares(shares(*rows), trials(**names)), "group")
+    assert "power(alpha=0) gives “sentence” 90 %" in found
+    assert found.endswith("power(alpha=5) gives it 40 %; the others lie between.")
+
+
+def test_one_reduction_alone_is_compared_with_sum_and_mean() -> None:
+    rows = [row for name, share in (("sum", 0.9), ("focal", 0.5), ("mean", 0.2)) for row in two_classes("a", "initial", name, share)]  # fmt: skip
+    found = sentence(mean_shares(shares(*rows), trials(a="focal")), "group")
+    assert all(name in found for name in ("sum gives", "focal gives", "mean gives"))
+
+
+def test_a_class_that_pulls_against_the_others_keeps_its_sign() -> None:
+    rows = [*two_classes("a", "initial", "sum", 1.2), *two_classes("a", "initial", "mean", -0.25)]
+    found = sentence(mean_shares(shares(*rows), trials(a="sum", b="mean")), "group")
+    assert "120 %" in found
+    assert "−25 %" in found
+
+
+def test_trials_that_start_from_one_model_count_once_before_training() -> None:
+    rows = [
+        *two_classes("a", "initial", "sum", 0.9), *two_classes("b", "initial", "sum", 0.9),
+        *two_classes("c", "initial", "sum", 0.6),
+    ]  # fmt: skip
+    row = mean_shares(shares(*rows), trials(a="sum", b="mean", c="sum")).iloc[0]
+    assert row["models"] == 2
+    assert row["gradient_share"] == pytest.approx(0.75)
+    assert (row["gradient_low"], row["gradient_high"]) == (0.6, 0.9)
+    assert row["factor"] == pytest.approx(0.75 / 0.6)
+
+
+def test_after_training_a_reduction_of_the_study_is_taken_on_the_models_that_it_trained() -> None:
+    rows = [
+        *two_classes("a", "final", "sum", 0.9), *two_classes("b", "final", "sum", 0.5),
+        *two_classes("a", "final", "focal", 0.7), *two_classes("b", "final", "focal", 0.3),
+    ]  # fmt: skip
+    means = mean_shares(shares(*rows), trials(a="sum", b="mean"))
+    by_name = means[means["class"] == "sentence"].set_index("reduction")
+    assert (by_name.loc["sum", "gradient_share"], by_name.loc["sum", "models"]) == (0.9, 1)
+    assert (by_name.loc["focal", "gradient_share"], by_name.loc["focal", "models"]) == (0.5, 2)
+
+
+def test_reductions_of_the_study_come_first_in_its_order() -> None:
+    means = mean_shares(AUDITED.shares, AUDITED.results)
+    order = list(means["reduction"].unique())
+    assert order[:4] == ["mean", "sum", "sqrt_length", "per_frame"]
+    assert set(order[4:]) == set(AUDITED.shares["reduction"]) - set(order[:4])
+
+
+def test_the_reduction_of_a_trial_is_known_from_its_configuration_where_it_is_no_axis() -> None:
+    frame = pd.DataFrame({"trial_id": ["a", "b"], "config": ['{"Model Configuration": {"reduction": "sum"}}', None]})
+    assert own_reductions(frame) == {"a": "sum"}
+
+
+def test_bars_have_the_shares_and_begin_with_the_utterances() -> None:
+    rows = pd.DataFrame(
+        {"reduction": ["sum", "sum", "mean", "mean"], "class": ["s", "w"] * 2, "share": [0.9, 0.1, 0.2, 0.8]}
+    )
+    figure: Any = share_bars(rows, pd.Series({"s": 0.6, "w": 0.4}), ["sum"])
+    assert [trace.name for trace in figure.data] == ["s", "w"]
+    assert list(figure.data[0].x) == pytest.approx([60, 90, 20])
+    assert list(figure.data[1].x) == pytest.approx([40, 10, 80])
+    assert list(figure.data[0].customdata) == ["<i>utterances</i>", "<b>sum</b>", "mean"]
+    assert {shape.x0 for shape in figure.layout.shapes} == {60}
+
+
+def test_more_classes_than_colours_are_folded_and_lose_nothing() -> None:
+    names = [f"c{k}" for k in range(12)]
+    share = np.arange(12, 0, -1) / 78
+    rows = pd.DataFrame({"reduction": "sum", "class": names, "share": share[::-1]})
+    figure: Any = share_bars(rows, pd.Series(share, index=names), [])
+    assert len(figure.data) == len(plots.PALETTE)
+    assert figure.data[-1].name == OTHERS
+    assert not figure.layout.shapes
+    assert np.sum([trace.x for trace in figure.data], axis=0) == pytest.approx([100, 100])
+
+
+def test_names_are_shown_and_never_read_as_markup() -> None:
+    rows = pd.DataFrame({"reduction": ["<b>x(y=1)", "<b>x(y=2)"], "class": ["<img>"] * 2, "share": [1.0, 1.0]})
+    figure: Any = share_bars(rows, pd.Series({"<img>": 1.0}), [])
+    assert figure.data[0].name == "&lt;img&gt;"
+    assert "&lt;b&gt;x<br>(y=1)" in figure.layout.yaxis.ticktext
+
+
+def test_parameters_are_left_out_where_no_other_reduction_has_the_name() -> None:
+    spelt = ["ctc_dro(eta=0.0001, alpha=0.1)", "power(alpha=0.25)", "power(alpha=0.5)"]
+    assert list(short_names(spelt).values()) == ["ctc_dro", "power(alpha=0.25)", "power(alpha=0.5)"]
+
+
+def test_the_section_has_a_figure_per_phase_and_a_table_for_every_column() -> None:
+    found = found_in_audited()
+    assert [column.name for column in found.columns] == ["group", "speaker_type", "length"]
+    assert all(
+        [when for when, _ in column.figures] == ["Before training", "After training"] for column in found.columns
+    )
+    rows = found.columns[0].table.rows
+    assert len(rows) == 10 * 2 * 2
+    by_key = {tuple(cell.text for cell in row[:3]): row for row in rows}
+    of_sum = AUDITED.shares[(AUDITED.shares["reduction"] == "sum") & (AUDITED.shares["class"] == "word")]
+    of_sum = of_sum[(of_sum["phase"] == "final") & of_sum["trial_id"].str.startswith("sum")]["gradient_share"]
+    cell = by_key["sum", "word", "final"][4]
+    assert cell.value == pytest.approx(of_sum.mean() * 100)
+    assert cell.text.endswith(f"[{of_sum.min() * 100:.1f}–{of_sum.max() * 100:.1f}]")
+
+
+def test_how_well_the_cheap_figure_stands_for_the_exact_one_is_told() -> None:
+    table = found_in_audited().exact
+    assert table is not None
+    assert [row[0].text for row in table.rows] == ["initial", "final"]
+    assert [cell.text for cell in table.rows[0][2:]] == ["120", "0.980", "0.970", "0.900", "1.0 points"]
+    assert section(replace(AUDITED, exact=pd.DataFrame())).exact is None
+
+
+def test_a_study_without_an_audit_says_so_and_still_compares_its_losses() -> None:
+    found = section(study_tables())
+    assert (found.sentence, found.columns, found.exact) == (NO_SHARES, (), None)
+    assert "split: test" in found.losses.lines[0]
+    groups = found.losses.tables[0]
+    assert [row[1].text for row in groups.rows][:2] == ["sentence", "word"]
+    assert groups.rows[0][2].value == 40
+
+
+def test_an_utterance_counts_once_however_many_seeds_there_are() -> None:
+    found = found_in_audited().losses
+    assert "Losses of the final models in nats (split: train)" in found.lines[0]
+    row = found.tables[0].rows[0]
+    of_mean = AUDITED.audit[(AUDITED.audit["phase"] == "final") & AUDITED.audit["trial_id"].str.startswith("mean")]
+    expected = of_mean.loc[of_mean["group"] == "sentence", "loss"].mean()
+    assert (row[0].text, row[1].text, row[2].value) == ("reduction=mean", "sentence", 72)
+    assert row[4].value == pytest.approx(expected)
+
+
+def test_losses_that_are_not_finite_are_left_out_and_counted() -> None:
+    audit = AUDITED.audit.assign(loss=AUDITED.audit["loss"].where(AUDITED.audit["utt_id"] != "a003", np.inf))
+    lines = section(replace(AUDITED, audit=audit)).losses.lines
+    assert "reduction=mean: 3 utterances without a finite loss left out." in lines
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"utterances": pd.DataFrame()}, "No loss of an utterance was recorded."),
+        ({"utterances": study_tables().utterances.drop(columns="labels")}, "No loss of an utterance with labels"),
+        ({"utterances": study_tables().utterances.assign(loss=np.nan)}, "There is nothing to show: no loss is finite."),
+        (
+            {"utterances": study_tables().utterances.assign(group=lambda rows: rows["utt_id"])},
+            "group has 80 classes, too many to compare",
+        ),
+    ],
+)
+def test_where_losses_cannot_be_compared_the_reason_is_told(changes: dict[str, Any], line: str) -> None:
+    found = section(replace(study_tables(), **changes)).losses
+    assert line in found.lines[0]
+    assert found.tables == ()
+
+
+def test_shares_that_could_not_be_measured_are_dashes() -> None:
+    shares_ = AUDITED.shares.assign(gradient_share=np.nan, cosine_to_rest=np.nan)
+    found = section(replace(AUDITED, shares=shares_))
+    assert found.sentence == "No gradient share of group could be measured."
+    assert found.columns[0].table.rows[0][4].text == "–"
+
+
+def test_text_of_the_audit_is_escaped_on_the_page() -> None:
+    hostile = "</script><img src=x onerror=alert(1)>"
+    tables = replace(AUDITED, shares=AUDITED.shares.assign(**{"class": hostile, "reduction": hostile}))
+    html = report.render(tables).replace(get_plotlyjs(), "")
+    assert "<img" not in html
+    assert '<section id="audit">' in html
+    assert not re.search(r">\s*(?:nan|inf|None|NaT) ?%?<", html)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (Debian: apt-get install chromium)")
+def test_a_browser_draws_who_is_heard(tmp_path: Path) -> None:
+    document, log = browse(report.write(AUDITED, tmp_path / "report.html"), tmp_path / "profile")
+    assert not [line for line in log.splitlines() if "CONSOLE" in line]
+    figures = re.findall(r'<div class="plot[^>]*id="shares-(.*?)</figure>', document, flags=re.DOTALL)
+    assert len(figures) == 6
+    assert all('<svg class="main-svg"' in figure for figure in figures)
+
+
+def test_shares_of_trials_are_joined_and_exported(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist([{"trial_id": "a", "phase": "initial", "reduction": "sum", "gradient_share": 0.9}])
+    folder = study_folder(tmp_path, a={**DONE, "shares.parquet": table}, b={})
+    tables = results.load(folder)
+    assert list(tables.shares["gradient_share"]) == [0.9]
+    assert tables.exact.empty
+    assert tables.audit.empty
+    results.write_tables(folder)
+    assert pd.read_parquet(folder / "shares.parquet").equals(tables.shares)
+    assert {path.name for path in results.export(folder, "csv")} == {"results.csv", "shares.csv"}

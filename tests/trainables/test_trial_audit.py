@@ -1,0 +1,126 @@
+"""Every trial audits its model before and after training, once per distinct model, and is none the different for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import small_rows, write_manifest
+from safetensors.torch import load_file
+
+from trainables import preflight
+from trainables.wav2vec2_ctc import train_fn
+
+AUDIT = {"audit": True, "audit_split": "train", "audit_utterances": 2000, "audit_exact": 0}
+
+
+class Session:
+    def __init__(self, stop_file: Path | None = None) -> None:
+        self.stop_file = stop_file
+
+    def report(self, metrics) -> None:
+        if self.stop_file is not None:
+            self.stop_file.touch()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    manifest = write_manifest(folder / "manifest.csv", small_rows(folder))
+    return preflight.prepare(str(manifest), folder / "stores", [{"model_type": "tiny"}], ["group"]).path
+
+
+def job(store: Path, out: Path, reduction: str, **training: Any) -> dict[str, Any]:
+    return {
+        "trial_id": f"{reduction}-s1-00000000",
+        "axes": {"reduction": reduction},
+        "sections": {
+            "Trainer Arguments": {
+                "seed": 1, "per_device_train_batch_size": 4, "num_train_epochs": 2, "learning_rate": 3e-3,
+                "eval_strategy": "epoch", "save_strategy": "epoch", "logging_steps": 1,
+            },
+            "Training Configuration": {
+                "test_set": "test", "micro_batch_seconds": 4.0, "save_model": True, **AUDIT, **training,
+            },
+            "Model Configuration": {
+                "model_type": "tiny", "reduction": reduction, "ctc_zero_infinity": True, "hidden_dropout": 0.1,
+                "freeze_feature_extractor": False,
+            },
+        },
+        "groups": ["group"],
+        "store": str(store),
+        "folder": str(out / "trials" / reduction),
+        "tensorboard": None,
+        "stop_file": str(out / "stop"),
+        "threads": 1,
+        "audits": str(out / "audits"),
+        "reductions": ["sum", "mean"],
+    }  # fmt: skip
+
+
+def run(configuration: dict[str, Any], session: Session | None = None, expected: str = "done") -> Path:
+    folder = Path(configuration["folder"])
+    status = train_fn(configuration, session or Session())
+    failure = folder / "failure.json"
+    assert status == expected, failure.read_text() if failure.is_file() else status
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    for reduction in ("sum", "mean"):
+        run(job(store, folder, reduction))
+    return folder
+
+
+def test_trials_that_start_from_one_model_share_its_audit(out) -> None:
+    tables = [pd.read_parquet(out / "trials" / reduction / "shares.parquet") for reduction in ("sum", "mean")]
+    initial = [table.query("phase == 'initial'").drop(columns="trial_id").reset_index(drop=True) for table in tables]
+    pd.testing.assert_frame_equal(*initial, check_exact=True)
+    final = [table.query("phase == 'final'").drop(columns="trial_id").reset_index(drop=True) for table in tables]
+    assert not final[0].equals(final[1])
+    assert len(list((out / "audits").iterdir())) == 3
+
+
+def test_the_gradient_shares_of_the_classes_of_a_column_add_up_to_one(out) -> None:
+    table = pd.read_parquet(out / "trials" / "mean" / "shares.parquet")
+    sums = table.groupby(["phase", "reduction", "column"])[["gradient_share", "loss_share", "utterance_share"]].sum()
+    assert sums.to_numpy() == pytest.approx(1, abs=1e-6)
+    assert {"group", "length"} == set(table["column"])
+
+
+def test_an_audit_changes_nothing_of_the_training(out, store, tmp_path) -> None:
+    without = run(job(store, tmp_path, "mean", audit=False))
+    ours, plain = (load_file(folder / "model" / "model.safetensors") for folder in (out / "trials" / "mean", without))
+    assert all((ours[name] == plain[name]).all() for name in plain)
+    assert not (without / "shares.parquet").exists()
+    assert not (tmp_path / "audits").exists()
+
+
+def test_an_interrupted_trial_ends_with_the_same_audits(out, store, tmp_path) -> None:
+    configuration = job(store, tmp_path, "mean")
+    run(configuration, Session(tmp_path / "stop"), "interrupted")
+    (tmp_path / "stop").unlink()
+    folder = run(configuration)
+    for part in ("shares", "audit", "cosines"):
+        one, other = (pd.read_parquet(place / f"{part}.parquet") for place in (out / "trials" / "mean", folder))
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+    assert not list(folder.glob("audit-*.json"))
+
+
+def test_a_sample_and_whole_gradients_on_request(out, store, tmp_path) -> None:
+    folder = run(job(store, tmp_path, "mean", audit_utterances=6, audit_exact=4))
+    assert len(pd.read_parquet(folder / "audit.parquet").query("phase == 'final'")) == 6
+    exact = pd.read_parquet(folder / "exact.parquet")
+    assert set(exact["phase"]) == {"initial", "final"}
+
+
+def test_the_audit_says_what_it_saw(out) -> None:
+    (summary, *_) = [json.loads(path.read_text()) for path in (out / "audits").glob("*/audit.json")]
+    assert summary["split"] == ["train"]
+    assert summary["excluded"] == 0
+    assert "power(alpha=0.25)" in summary["reductions"]
