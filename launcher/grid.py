@@ -8,14 +8,14 @@ import pkgutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from rich.console import Console
 
-from launcher import config, folder, progress, results, show
+from launcher import config, config_rules, folder, progress, results, show
 from launcher.config import Configuration, ConfigurationError
 from launcher.study import Prepared, Study, Trial
 
@@ -29,8 +29,8 @@ class Request:
     """What the command line asked for; see `launch.py --help`."""
 
     grid: str
-    out: Path
     command: str
+    out: Path | None = None
     config: Path | None = None
     data: str | None = None
     overrides: tuple[str, ...] = ()
@@ -55,36 +55,57 @@ def execute(request: Request) -> int:
         ValueError: with `is_request_error`, when the request cannot be carried out as it stands.
     """
     console = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE, soft_wrap=not sys.stderr.isatty())
-    study = plan(request, console)
-    with folder.held(request.out, wanted=not request.plan):
-        data = _prepare(study, request, console)
-        _check_test_sets(study, data)
-        study = study.with_data(data.fingerprint)
+    study, out = plan(request, console)
+    with folder.held(out, wanted=not request.plan):
+        data = _prepare(study, out, console)
+        study = study.with_data(data.fingerprint, data.weights)
         trials = study.trials()
-        rows = {trial.trial_id: results.outcome(results.trial_folder(request.out, trial.trial_id)) for trial in trials}
+        rows = {trial.trial_id: results.outcome(results.trial_folder(out, trial.trial_id)) for trial in trials}
         if request.plan:
             show.plan(study, trials, rows, as_json=request.as_json)
             return EXIT_DONE
         _say_rejects(data, console)
-        folder.describe_study(study, trials, data, request.out, request.command)
-        todo = _todo(trials, rows, study.groups, request, console)
-        interrupted = _run(study, trials, todo, rows, data, request, console) if todo else False
-        return _conclude(request, console, interrupted)
+        folder.describe_study(study, trials, data, out, request.command)
+        todo = _todo(trials, rows, study.groups, out, request, console)
+        interrupted = _run(study, trials, todo, rows, data, out, request, console) if todo else False
+        return _conclude(out, request, console, interrupted)
 
 
-def plan(request: Request, console: Console) -> Study:
-    """Resolve the configuration and let the search space make its study; warnings go to the console."""
+def plan(request: Request, console: Console) -> tuple[Study, Path]:
+    """Resolve the configuration and let the search space make its study; warnings go to the console.
+
+    Returns:
+        the study, and its folder.
+    """
     space = _search_space(request.grid)
     configuration = config.load(request.config, request.overrides, defaults=space.DEFAULTS)
     if request.data is not None:
         configuration = configuration.with_values({_DATASET: request.data})
-    for warning in configuration.warnings:
-        console.print(f"Warning: {warning}", style="yellow", markup=False, highlight=False)
     if _DATASET in configuration.axes:
         raise ConfigurationError(
             f"dataset_path cannot be an axis: {configuration.axes[_DATASET]}; run one study per corpus"
         )
-    return space.study(configuration)
+    study, warnings = check(space.study(configuration))
+    out = request.out or Path(configuration.training.save_results or Path("results") / request.grid)
+    if request.out is not None and configuration.training.save_results is not None:
+        warnings.append(f"save_results = {configuration.training.save_results} has no effect: --out says {request.out}")
+    for warning in dict.fromkeys((*configuration.warnings, *warnings)):
+        console.print(f"Warning: {warning}", style="yellow", markup=False, highlight=False)
+    return study, out
+
+
+def check(study: Study) -> tuple[Study, list[str]]:
+    """Check what holds between the keys of each cell of a study.
+
+    Returns:
+        the study with the values that follow from others, and what has no effect.
+
+    Raises:
+        ConfigurationError: keys contradict each other.
+    """
+    checked = [config_rules.check(cell) for cell in study.configurations]
+    warnings = [warning for _, found in checked for warning in found]
+    return replace(study, configurations=tuple(cell for cell, _ in checked)), warnings
 
 
 def _search_space(name: str) -> ModuleType:
@@ -96,25 +117,18 @@ def _search_space(name: str) -> ModuleType:
     return importlib.import_module(f"search_spaces.{name}")
 
 
-def _prepare(study: Study, request: Request, console: Console) -> Prepared:
+def _prepare(study: Study, out: Path, console: Console) -> Prepared:
     source = _one_source(study.configurations)
-    models = [configuration.as_dict()["Model Configuration"] for configuration in study.configurations]
+    sections = [configuration.as_dict() for configuration in study.configurations]
     with progress.reading(console, "reading audio") as bar:
         task = bar.add_task("audio", total=None)
-        return pkgutil.resolve_name(study.prepare)(
-            source, request.out / "stores", models, study.groups,
+        data = pkgutil.resolve_name(study.prepare)(
+            source, out / "stores", sections, study.groups,
             lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
-
-
-def _check_test_sets(study: Study, data: Prepared) -> None:
-    """Refuse to score a split that is not there."""
-    splits = {row["split"] for row in data.description["counts"]}
-    if missing := {configuration.training.test_set for configuration in study.configurations} - splits:
-        raise ConfigurationError(
-            f"test_set = {', '.join(sorted(missing))}: the data have no usable utterance in that split; they have: "
-            f"{', '.join(sorted(splits))}"
-        )
+    for note in data.notes:
+        console.print(f"Warning: {note}", style="yellow", markup=False, highlight=False)
+    return data
 
 
 def _one_source(configurations: Sequence[Configuration]) -> str:
@@ -141,12 +155,12 @@ def _say_rejects(data: Prepared, console: Console) -> None:
 
 
 def _todo(
-    trials: Sequence[Trial], rows: dict[str, dict[str, Any]], study_groups: Sequence[str], request: Request,
+    trials: Sequence[Trial], rows: dict[str, dict[str, Any]], study_groups: Sequence[str], out: Path, request: Request,
     console: Console,
 ) -> list[Trial]:  # fmt: skip
     """Choose the trials to run: what is neither done nor failed, and more on request."""
     if request.fresh:
-        folder.set_aside(trials, rows, request.out)
+        folder.set_aside(trials, rows, out)
     failed = [trial for trial in trials if rows[trial.trial_id]["status"] == "failed"]
     done = sum(row["status"] == "done" for row in rows.values())
     again = failed if request.retry_failed else []
@@ -164,11 +178,11 @@ def _todo(
 
 def _run(
     study: Study, trials: Sequence[Trial], todo: Sequence[Trial], rows: Mapping[str, Mapping[str, Any]],
-    data: Prepared, request: Request, console: Console,
+    data: Prepared, out: Path, request: Request, console: Console,
 ) -> bool:  # fmt: skip
     from launcher import cluster
 
-    stop_file = request.out.resolve() / f".stop-{os.getpid()}"
+    stop_file = out.resolve() / f".stop-{os.getpid()}"
     stop_file.unlink(missing_ok=True)  # of an earlier launch that was killed and had this number
     console.print(
         "starting Ray ..." if request.address is None else f"connecting to {request.address} ...", markup=False
@@ -179,14 +193,14 @@ def _run(
                 connected, len(todo), workers=request.workers, backend=request.backend,
                 max_concurrent=request.max_concurrent,
             )  # fmt: skip
-            jobs = [_job(study, trial, data, request, stop_file, sizing.cpus_per_worker) for trial in todo]
+            jobs = [_job(study, trial, data, out, stop_file, sizing.cpus_per_worker) for trial in todo]
             device = "GPU" if sizing.use_gpu else "CPU"
             console.print(
                 f"{sizing.max_concurrent} trials at a time, {sizing.workers} {device} worker(s) each", markup=False
             )
             from launcher import run  # imports Ray, which reads its environment once: not before it is set
 
-            log = (request.out / "ray.log").open("a", encoding="utf-8")
+            log = (out / "ray.log").open("a", encoding="utf-8")
             # Ray writes banners and warnings to stdout, which is for data.
             with log, redirect_stdout(log), progress.Board(trials, rows, console) as board:
                 return run.run(
@@ -197,9 +211,9 @@ def _run(
         stop_file.unlink(missing_ok=True)
 
 
-def _job(study: Study, trial: Trial, data: Prepared, request: Request, stop_file: Path, threads: int) -> dict[str, Any]:
-    place = results.trial_folder(request.out.resolve(), trial.trial_id)
-    board = request.out.resolve() / "tensorboard" / trial.run_name if trial.configuration.training.tensorboard else None
+def _job(study: Study, trial: Trial, data: Prepared, out: Path, stop_file: Path, threads: int) -> dict[str, Any]:
+    place = results.trial_folder(out.resolve(), trial.trial_id)
+    board = out.resolve() / "tensorboard" / trial.run_name if trial.configuration.training.tensorboard else None
     place.mkdir(parents=True, exist_ok=True)
     results.write_whole(
         place / "trial.conf", lambda path: path.write_text(trial.configuration.to_conf(), encoding="utf-8")
@@ -214,16 +228,18 @@ def _job(study: Study, trial: Trial, data: Prepared, request: Request, stop_file
         "tensorboard": str(board) if board is not None else None,
         "stop_file": str(stop_file),
         "threads": threads,
+        "audits": str(out.resolve() / "audits"),
+        "reductions": list(dict.fromkeys(cell.model.reduction for cell in study.configurations)),
     }
 
 
-def _conclude(request: Request, console: Console, interrupted: bool) -> int:
+def _conclude(out: Path, request: Request, console: Console, interrupted: bool) -> int:
     from launcher import report
 
-    results.write_tables(request.out)
-    tables = results.load(request.out)
-    page = report.write(tables, request.out / "report.html")
-    code = show.results_table(tables, as_json=request.as_json, extra={"out": str(request.out), "report": str(page)})
+    results.write_tables(out)
+    tables = results.load(out)
+    page = report.write(tables, out / "report.html")
+    code = show.results_table(tables, as_json=request.as_json, extra={"out": str(out), "report": str(page)})
     show.failures(tables, console)
     console.print(f"report: {page}", markup=False, highlight=False)
     if interrupted or not tables.results["status"].isin(["done", "failed"]).all():

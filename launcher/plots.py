@@ -58,7 +58,7 @@ def seed_strip(results: pd.DataFrame, metric: str = "wer") -> go.Figure:
     table = with_columns(results, ["variant", "status", "seed", "trial_id", metric])
     variants = list(table["variant"].unique())
     title, factor = METRICS.get(metric, (metric, 1.0))
-    figure = _figure(title, "", height=120 + 46 * max(1, len(variants)))
+    figure = empty_figure(title, "", height=120 + 46 * max(1, len(variants)))
     for rank, (variant, look) in enumerate(style(variants).items()):
         trials = _finite_rows(table[(table["variant"] == variant) & (table["status"] == "done")], metric)
         values = trials[metric].astype(float) * factor
@@ -67,11 +67,11 @@ def seed_strip(results: pd.DataFrame, metric: str = "wer") -> go.Figure:
         spread = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(1)
         labels = [f"{variant}, seed {seed}" for seed in trials["seed"]]
         figure.add_scatter(
-            x=values, y=rank + spread, mode="markers", name=_label(variant), text=[_label(x) for x in labels],
+            x=values, y=rank + spread, mode="markers", name=label(variant), text=[label(x) for x in labels],
             marker={"size": 11, "opacity": 0.85, **look}, hovertemplate="%{text}: %{x:.3g}<extra></extra>",
         )  # fmt: skip
         figure.add_scatter(
-            x=[values.mean()], y=[rank], mode="markers", name=f"mean of {_label(variant)}",
+            x=[values.mean()], y=[rank], mode="markers", name=f"mean of {label(variant)}",
             marker={"symbol": "line-ns", "size": 30, "line": {"width": 3, "color": look["color"]}},
             hovertemplate=f"mean of {len(values)}: %{{x:.3g}}<extra></extra>",
         )  # fmt: skip
@@ -92,15 +92,15 @@ def group_bars(table: pd.DataFrame, variants: list[str] | None = None) -> go.Fig
             a variant has no finished trial; None means those of the table.
     """
     table = with_columns(table, ["variant", "value", "wer", "wer_sd"])
-    figure = _figure("", "WER (%)", height=360)
+    figure = empty_figure("", "WER (%)", height=360)
     for variant, look in style(variants or list(table["variant"].unique())).items():
         rows = table[table["variant"] == variant]
         if rows.empty:
             continue
         deviation = rows["wer_sd"].astype(float) * 100
         figure.add_bar(
-            x=[_label(value) for value in rows["value"]], y=rows["wer"].astype(float) * 100,
-            name=_label(variant),
+            x=[label(value) for value in rows["value"]], y=rows["wer"].astype(float) * 100,
+            name=label(variant),
             marker={"color": look["color"]}, error_y={"array": deviation, "color": _INK, "width": 3},
             hovertemplate="%{fullData.name}, %{x}: %{y:.1f} %<extra></extra>",
         )  # fmt: skip
@@ -142,7 +142,7 @@ def learning_curves(history: pd.DataFrame, results: pd.DataFrame, metric: str) -
         metric: a column of `history`.
     """
     points = curve_table(history, results, metric)
-    figure = _figure("update", METRICS.get(metric, (metric, 1.0))[0], height=400)
+    figure = empty_figure("update", METRICS.get(metric, (metric, 1.0))[0], height=400)
     variants = list(with_columns(results, ["variant"])["variant"].unique())
     markers = metric.startswith("eval_")
     for variant, look in style(variants).items():
@@ -168,7 +168,7 @@ def _line(
 ) -> None:  # fmt: skip
     """Add one curve; only thick ones are named in the legend, and a click there hides the thin ones too."""
     figure.add_scatter(
-        x=rows["update"], y=rows["value"], name=_label(name), legendgroup=look["color"] + look["symbol"],
+        x=rows["update"], y=rows["value"], name=label(name), legendgroup=look["color"] + look["symbol"],
         showlegend=thick, mode="lines+markers" if markers else "lines", opacity=1.0 if thick else 0.4,
         line={"color": look["color"], "width": 3 if thick else 1.2, "dash": dash},
         marker={"symbol": look["symbol"], "size": 8},
@@ -176,7 +176,7 @@ def _line(
     )  # fmt: skip
 
 
-def _figure(x_title: str, y_title: str, height: int) -> go.Figure:
+def empty_figure(x_title: str, y_title: str, height: int) -> go.Figure:
     """Return an empty figure in the look that all share."""
     axis: dict[str, Any] = {"gridcolor": _GRID, "zerolinecolor": _GRID, "automargin": True}
     return go.Figure(
@@ -209,11 +209,11 @@ def _finite_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     return rows[np.isfinite(rows[metric].astype(float))]
 
 
-def _label(text: Any) -> str:
+def label(text: Any) -> str:
     """Return text as plotly shows it literally; unescaped, it would read tags in it."""
     return html.escape(str(text), quote=False)
 
 
 def _wrapped(variant: str) -> str:
     """Break a variant of several axes into lines, so that its label fits beside a narrow plot."""
-    return "<br>".join(_label(part) for part in str(variant).split(", "))
+    return "<br>".join(label(part) for part in str(variant).split(", "))

@@ -6,20 +6,61 @@ stage of a study; where there is no answer yet, it says so.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
-from launcher import sections
+from launcher import pages, sections
 from launcher.answer import answer, count
-from launcher.stats import StudyTables, paired_to_baseline, pick_baseline, summary_by_variant, with_columns
+from launcher.share_sections import AuditSection, audit_section
+from launcher.stats import paired_to_baseline, pick_baseline, summary_by_variant, with_columns
 
 _RESULT_COLUMNS = "trial_id variant status error attempts wer cer data_fingerprint git_sha".split()
+
+
+class StudyTables(Protocol):
+    """Everything a report is made of: the study as it was asked for, and its tables."""
+
+    @property
+    def study(self) -> dict[str, Any]:
+        """study.json: question, command, axes, baseline, groups, data, environment."""
+        ...
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """One row per requested trial."""
+        ...
+
+    @property
+    def utterances(self) -> pd.DataFrame:
+        """One row per trial, phase and evaluated utterance."""
+        ...
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row per trial and logged update."""
+        ...
+
+    @property
+    def shares(self) -> pd.DataFrame:
+        """One row per trial, phase, reduction and class of a group column; may be empty."""
+        ...
+
+    @property
+    def exact(self) -> pd.DataFrame:
+        """The shares of the gradient at the output layer beside those at all weights; may be empty."""
+        ...
+
+    @property
+    def audit(self) -> pd.DataFrame:
+        """One row per trial, phase and audited utterance; may be empty."""
+        ...
+
+    @property
+    def rejects(self) -> pd.DataFrame:
+        """One row per utterance that could not be used."""
+        ...
 
 
 def write(tables: StudyTables, path: Path) -> Path:
@@ -32,31 +73,12 @@ def write(tables: StudyTables, path: Path) -> Path:
     Returns:
         The path written.
     """
-    page = render(tables)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The same folder, because a rename is only atomic within one file system.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+    return pages.write(render(tables), path)
 
 
 def render(tables: StudyTables) -> str:
     """Return the report as HTML."""
-    environment = Environment(
-        loader=PackageLoader("launcher", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    # The library is inlined once and trusted; everything else goes through autoescape.
-    template = environment.get_template("report.html.j2")
-    return template.render(**content(tables), plotly_js=Markup(get_plotlyjs()))
+    return pages.render("report.html.j2", content(tables))
 
 
 def content(tables: StudyTables) -> dict[str, Any]:
@@ -82,6 +104,7 @@ def content(tables: StudyTables) -> dict[str, Any]:
         "progress": _progress(results),
         "main": sections.main_table(results, paired, baseline),
         "strip": sections.strip_figure(results),
+        "audit": _audit(tables, results, groups),
         "groups": [sections.group_section(results, tables.utterances, name) for name in groups],
         "curves": sections.curve_figures(tables.history, results),
         "trials": sections.trials_table(results),
@@ -89,6 +112,12 @@ def content(tables: StudyTables) -> dict[str, Any]:
         "rejects": sections.rejects_table(tables.rejects),
         "fingerprint": data.get("fingerprint"),
     }
+
+
+def _audit(tables: StudyTables, results: pd.DataFrame, groups: list[str]) -> AuditSection:
+    """Compose what the audits found; the losses are those of the audited utterances, or else of the evaluated ones."""
+    losses = tables.utterances if tables.audit.empty else tables.audit
+    return audit_section(tables.shares, tables.exact, losses, results, groups)
 
 
 def _baseline(results: pd.DataFrame, wanted: str | None) -> tuple[str | None, list[str]]:

@@ -1,7 +1,8 @@
 """The tables of a study: every requested trial has its row, whatever became of it.
 
 The folder of a study: study.json (what was requested), trials/<trial_id>/ (what each trial measured; the truth), and
-results.parquet, utterances.parquet, history.parquet, rejects.parquet (the union, written when a run ends).
+results.parquet, rejects.parquet and one table per part: utterances, history, and shares, exact, audit where there are
+audits (the union, written when a run ends).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _TEXT = ("trial_id", "study", "variant", "status", "error", "started", "finished
 _NUMBERS = ("wer", "cer", "nll_per_label", "clip_fraction", "grad_norm", "padding_fraction", "audio_seconds_per_second", "update_ratio",
             "seconds")  # fmt: skip
 _COUNTS = ("attempts", "seed", "updates", "non_finite_updates", "zero_infinity_hits", "peak_memory_bytes", "workers")
-_PARTS = ("utterances", "history")
+_PARTS = ("utterances", "history", "shares", "exact", "audit")
 
 
 class ResultsError(ValueError):
@@ -41,6 +42,9 @@ class Tables:
         results: one row per requested trial; wer and cer are fractions, nll_per_label in nats, seconds and bytes as named.
         utterances: one row per trial x phase (initial, final) x evaluated utterance.
         history: one row per trial x logged update.
+        shares: one row per trial x phase x reduction x class of a group column: who moves the weights.
+        exact: how well the shares stand for the gradient of all weights; empty unless it was asked for.
+        audit: one row per trial x phase x audited utterance, with its loss and the norm of its gradient.
         rejects: one row per utterance that could not be used, with the reason.
     """
 
@@ -48,6 +52,9 @@ class Tables:
     results: pd.DataFrame
     utterances: pd.DataFrame
     history: pd.DataFrame
+    shares: pd.DataFrame
+    exact: pd.DataFrame
+    audit: pd.DataFrame
     rejects: pd.DataFrame
 
 
@@ -82,11 +89,16 @@ def write_tables(folder: Path) -> None:
 
 
 def export(folder: Path, kind: str) -> list[Path]:
-    """Write the tables of a study into its folder `export`, as csv, json (one object per line) or parquet."""
+    """Write the tables of a study into its folder `export`, as csv, json (one object per line) or parquet.
+
+    A table that no trial wrote has no columns and gets no file.
+    """
     tables = load(folder)
     written = []
-    for name in ("results", "utterances", "history", "rejects"):
+    for name in ("results", *_PARTS, "rejects"):
         frame: pd.DataFrame = getattr(tables, name)
+        if frame.columns.empty:
+            continue
         writers = {
             "csv": lambda path, frame=frame: frame.to_csv(path, index=False),
             "json": lambda path, frame=frame: frame.to_json(path, orient="records", lines=True),

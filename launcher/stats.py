@@ -7,7 +7,7 @@ Shapes: U utterances, K paired seeds, P speakers, R bootstrap rounds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,35 +22,6 @@ _BLOCK_CELLS = 4_000_000  # bootstrap weights held at once: 32 MB of float64
 _PAIRED_COLUMNS = [
     "variant", "baseline", "n_seeds", "n_speakers", "n_utterances", "difference", "low", "high", "caution"
 ]  # fmt: skip
-
-
-class StudyTables(Protocol):
-    """Everything a report is made of: the study as it was asked for, and its tables."""
-
-    @property
-    def study(self) -> dict[str, Any]:
-        """study.json: question, command, axes, baseline, groups, data, environment."""
-        ...
-
-    @property
-    def results(self) -> pd.DataFrame:
-        """One row per requested trial."""
-        ...
-
-    @property
-    def utterances(self) -> pd.DataFrame:
-        """One row per trial, phase and evaluated utterance."""
-        ...
-
-    @property
-    def history(self) -> pd.DataFrame:
-        """One row per trial and logged update."""
-        ...
-
-    @property
-    def rejects(self) -> pd.DataFrame:
-        """One row per utterance that could not be used."""
-        ...
 
 
 def with_columns(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -6,8 +6,8 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from launcher import training_arguments
@@ -18,11 +18,16 @@ _DEFAULT_SEED = 42  # transformers' own
 # What cannot change a result stays out of a trial's id: where and how it runs, what is logged, how often it is saved.
 _NO_EFFECT = {
     "Trainer Arguments": re.compile(
-        r"^(output_dir|logging_|log_|report_to|run_name|disable_tqdm|dataloader_|save_|use_cpu|hub_|push_to_hub|do_|"
+        r"^(output_dir|logging_|log_|report_to|run_name|disable_tqdm|dataloader_|save_|use_cpu|hub_|push_to_hub|do_predict|"
         r"per_device_eval_batch_size|ddp_|local_rank|resume_|skip_memory|project|trackio|include_|torch_empty)"
     ),
-    "Training Configuration": re.compile(r"^(dataset_path|tensorboard|save_model|micro_batch_seconds)$"),
+    "Training Configuration": re.compile(r"^(dataset_path|tensorboard|save_|micro_batch_seconds$)"),
 }
+# A trial that only measures a model is the same whatever the recipe of training would have been.
+_MEASURING = re.compile(r"^(do_|seed$|bf16$|fp16$|full_determinism$)")
+# An audit leaves the trained model what it is; in a trial that only measures, it is what was asked for.
+_AUDIT = re.compile(r"^audit")
+_OFF = frozenset({"None", "False", "0", "()", "[]", "'supervised'"})
 _MATTERS_FOR_BEST_MODEL = re.compile(r"^save_(strategy|steps|total_limit)$")
 
 
@@ -37,6 +42,16 @@ class Prepared(Protocol):
     @property
     def fingerprint(self) -> str:
         """Hash of what trials can see of the data."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was asked for and has no effect on these data."""
+        ...
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        """Hash of the content of each local checkpoint that trials start from, by its path."""
         ...
 
     @property
@@ -81,6 +96,7 @@ class Study:
         groups: columns by which scores are split.
         results_version: version of the training code, as far as it changes numbers.
         data_fingerprint: hash of the data; set once they are prepared.
+        weights: hash of the content of each local checkpoint that trials start from, by its path.
     """
 
     name: str
@@ -93,6 +109,7 @@ class Study:
     groups: tuple[str, ...]
     results_version: int
     data_fingerprint: str = ""
+    weights: Mapping[str, str] = field(default_factory=dict)
 
     def trials(self) -> tuple[Trial, ...]:
         """List the trials in the order of the plan, each once.
@@ -111,9 +128,9 @@ class Study:
             seen[trial.trial_id] = trial
         return trials
 
-    def with_data(self, fingerprint: str) -> Study:
-        """Return the study on these data."""
-        return replace(self, data_fingerprint=fingerprint)
+    def with_data(self, fingerprint: str, weights: Mapping[str, str] | None = None) -> Study:
+        """Return the study on these data, started from checkpoints of this content."""
+        return replace(self, data_fingerprint=fingerprint, weights=weights or {})
 
     def baseline_variant(self) -> str | None:
         """Return the variant that the others are compared with, named by itself or by the value of its axis.
@@ -136,7 +153,7 @@ class Study:
         }
         variant = ", ".join(f"{name}={value}" for name, value in varied.items())
         identity = {
-            "configuration": what_matters(configuration),
+            "configuration": what_matters(configuration, self.weights),
             "data": self.data_fingerprint,
             "results_version": self.results_version,
         }
@@ -144,6 +161,29 @@ class Study:
         # The name says what is in every configuration, not what this study varies: another study finds the trial again.
         name = _slug({"reduction": configuration.model.reduction}, seed)
         return Trial(f"{name}-{digest}", variant, seed, axes, configuration, f"{_slug(varied, seed)}-{digest}")
+
+
+def make(
+    configuration: Configuration, cells: Iterable[Configuration], *, name: str, question: str, train_fn: str, prepare: str,
+    results_version: int,
+) -> Study:  # fmt: skip
+    """Make a study of some cells of a configuration.
+
+    Where a cell scores several splits together, the scores are split by them too.
+    """
+    cells = tuple(cells)
+    several = any(cell.training.test_set == "both" for cell in cells)
+    return Study(
+        name=name,
+        question=question,
+        configurations=cells,
+        axes=configuration.axes,
+        train_fn=train_fn,
+        prepare=prepare,
+        baseline=configuration.baseline,
+        groups=tuple(dict.fromkeys((*configuration.groups, *(("split",) if several else ())))),
+        results_version=results_version,
+    )
 
 
 def grid(
@@ -160,33 +200,51 @@ def grid(
     return tuple(configuration.with_values(cell) for cell in cells if keep(cell))
 
 
-def what_matters(configuration: Configuration) -> dict[str, dict[str, Any]]:
+def what_matters(configuration: Configuration, weights: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
     """Return what of a configuration can change a result.
 
-    The size of an update counts, not how it is cut into micro-batches and accumulation steps.
+    The size of an update counts, not how it is cut into micro-batches and accumulation steps. What is switched off, or
+    says transformers' own default, is left out: a key that a later version adds, at rest, leaves old trials what they are.
+
+    Args:
+        configuration: resolved.
+        weights: content of local checkpoints by path; it counts in the place of the path.
     """
     sections = configuration.as_dict()
-    best = bool(sections["Trainer Arguments"].get("load_best_model_at_end"))
+    given = sections["Trainer Arguments"]
+    best, trains = bool(given.get("load_best_model_at_end")), given.get("do_train") is not False
     kept = {
         section: {
-            key: value
+            key: (weights or {}).get(value, value) if isinstance(value, str) else value
             for key, value in values.items()
             if not (_NO_EFFECT[section].match(key) if section in _NO_EFFECT else False)
             or (best and _MATTERS_FOR_BEST_MODEL.match(key))
         }
         for section, values in sections.items()
     }
-    chunk = kept["Trainer Arguments"].get("per_device_train_batch_size")
-    for key in ("per_device_train_batch_size", "gradient_accumulation_steps"):
-        kept["Trainer Arguments"].pop(key, None)
+    chunk = given.get("per_device_train_batch_size")
     fields = training_arguments.fields()
-    for key, value in list(kept["Trainer Arguments"].items()):
-        if key in fields and fields[key].default == value:  # saying a default changes nothing
-            del kept["Trainer Arguments"][key]
-    if configuration.model.reduction.startswith("stock_mean"):  # the one whose fault is to depend on the micro-batch
-        kept["Trainer Arguments"]["micro_batch"] = chunk
-    kept["Trainer Arguments"]["update_size"] = configuration.update_size
+    kept["Trainer Arguments"] = {
+        key: value
+        for key, value in kept["Trainer Arguments"].items()
+        if key not in ("per_device_train_batch_size", "gradient_accumulation_steps")
+        and not (key in fields and fields[key].default == value and not key.startswith("do_"))
+        and (trains or _MEASURING.match(key))
+        and not (key in ("do_train", "do_eval") and value is not False)
+    }
+    for section in ("Training Configuration", "Model Configuration"):
+        kept[section] = {
+            key: value
+            for key, value in kept[section].items()
+            if repr(value) not in _OFF and not (trains and _AUDIT.match(key))
+        }
     kept["Trainer Arguments"].setdefault("seed", _DEFAULT_SEED)
+    if trains:
+        if configuration.model.reduction.startswith(
+            "stock_mean"
+        ):  # the one whose fault is to depend on the micro-batch
+            kept["Trainer Arguments"]["micro_batch"] = chunk
+        kept["Trainer Arguments"]["update_size"] = configuration.update_size
     return kept
 
 
@@ -198,8 +256,10 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
 
 
 def _value(sections: Mapping[str, Mapping[str, Any]], key: str) -> Any:
+    """Return the value of a key; a list as the words that a person would write."""
     section, _, name = key.partition(".")
-    return sections[section].get(name)
+    value = sections[section].get(name)
+    return (", ".join(map(str, value)) or "none") if isinstance(value, (list, tuple)) else value
 
 
 def _slug(varied: Mapping[str, Any], seed: int) -> str:

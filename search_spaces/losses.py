@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from launcher.config import Configuration
-from launcher.study import Study, grid
+from launcher.study import Study, grid, make
 from trainables import reductions, variants
 
 QUESTION = "Which utterances does each loss reduction listen to, and what does that do to the WER of each group?"
@@ -55,14 +55,12 @@ def study(configuration: Configuration) -> Study:
     )
     for cell in cells:
         variants.require("trainables.models", cell.model.model_type)
-    return Study(
+    return make(
+        configuration,
+        cells,
         name="losses",
         question=QUESTION,
-        configurations=cells,
-        axes=configuration.axes,
         train_fn="trainables.wav2vec2_ctc:train_fn",
-        prepare="trainables.preflight:prepare",
-        baseline=configuration.baseline,
-        groups=configuration.groups,
+        prepare="trainables.preflight:ready",
         results_version=variants.RESULTS_VERSION,
     )

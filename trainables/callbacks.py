@@ -11,6 +11,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from trainables import distributed, tables
+from trainables.errors import DataError
 from trainables.session import Session
 
 
@@ -64,6 +65,35 @@ class StopOnRequest(TrainerCallback):
             control.should_evaluate = control.should_save = control.should_log = False
         else:
             self._stop_if_asked(state, control)
+        return control
+
+
+class EarlyStopping(TrainerCallback):
+    """Ends training after several evaluations without a better score.
+
+    It counts in the history, which travels with the checkpoints: an interrupted trial stops where it would have stopped.
+    """
+
+    def __init__(self, patience: int, metric: str) -> None:
+        self.patience, self.metric, self.stopped = patience, f"eval_{metric.removeprefix('eval_')}", False
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """Look how long ago the lowest score was.
+
+        Raises:
+            DataError: the metric is not measured; the message lists those that are.
+        """
+        scores = [entry for entry in state.log_history if any(name.startswith("eval_") for name in entry)]
+        if scores and self.metric not in scores[-1]:
+            known = ", ".join(sorted(name.removeprefix("eval_") for name in scores[-1] if name.startswith("eval_")))
+            raise DataError(
+                f"metric_for_best_model = {self.metric.removeprefix('eval_')!r} is not measured; there are: {known}"
+            )
+        values = [entry[self.metric] for entry in scores]
+        if len(values) - 1 - values.index(min(values)) >= self.patience:
+            self.stopped = control.should_training_stop = True
         return control
 
 

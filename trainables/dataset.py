@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from trainables.corpora.audio import SAMPLE_RATE_HZ
 from trainables.corpora.store import Store
 from trainables.ctc import MicroBatch, assemble, frame_counts
 from trainables.reductions import Update
+from trainables.selection import EVERYTHING, KIND_COLUMNS, Selection
 from trainables.specaugment import TimeMasks
 from trainables.vocabulary import Vocabulary, labels_needed
 
@@ -33,6 +35,9 @@ class Split:
         seconds: length of each utterance in seconds.
         groups: the classes that reductions weigh, by name in alphabetical order.
         group_code: class of each utterance, as a place in `groups`.
+        model_inputs: what the model is given of each utterance beside its audio, by the name of its argument.
+        class_code: number of each utterance's class for the auxiliary classifier, -1 where it has none; None: no
+            classifier.
     """
 
     store: Store
@@ -43,6 +48,8 @@ class Split:
     seconds: list[float]
     groups: tuple[str, ...]
     group_code: list[int]
+    model_inputs: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    class_code: list[int] | None = None
 
     @property
     def group_counts(self) -> np.ndarray:
@@ -56,12 +63,32 @@ class Split:
         self, positions: Sequence[int], features: Wav2Vec2FeatureExtractor, place: Sequence[int]
     ) -> MicroBatch:
         """Load utterances; `place` says what each is called in the update."""
-        return assemble(
+        batch = assemble(
             place,
             [self.store.samples(self.row[position]) for position in positions],
             [self.labels[position] for position in positions],
             [self.frames[position] for position in positions],
             features,
+        )
+        for name, values in self.model_inputs.items():
+            batch.inputs[name] = torch.tensor([values[position] for position in positions], dtype=torch.long)
+        return batch
+
+    def only(self, positions: Sequence[int]) -> Split:
+        """Take some of the utterances, with the groups that these have."""
+        names = [self.groups[self.group_code[position]] for position in positions]
+        groups = tuple(sorted(set(names)))
+        return replace(
+            self,
+            row=[self.row[position] for position in positions],
+            columns={name: [values[position] for position in positions] for name, values in self.columns.items()},
+            labels=[self.labels[position] for position in positions],
+            frames=[self.frames[position] for position in positions],
+            seconds=[self.seconds[position] for position in positions],
+            groups=groups,
+            group_code=[groups.index(name) for name in names],
+            model_inputs={name: [values[p] for p in positions] for name, values in self.model_inputs.items()},
+            class_code=None if self.class_code is None else [self.class_code[position] for position in positions],
         )
 
     def update(self, positions: Sequence[int], chunk_size: int | None = None) -> Update:
@@ -72,9 +99,9 @@ class Split:
             chunk_size: utterances of a micro-batch of stock training, for the reductions that replicate it.
         """
         return Update(
-            label_count_N=np.array([len(self.labels[position]) for position in positions]),
-            frame_count_N=np.array([self.frames[position] for position in positions]),
-            group_N=np.array([self.group_code[position] for position in positions]),
+            label_count_N=np.array([len(self.labels[position]) for position in positions], dtype=int),
+            frame_count_N=np.array([self.frames[position] for position in positions], dtype=int),
+            group_N=np.array([self.group_code[position] for position in positions], dtype=int),
             groups=self.groups,
             training_count_G=self.group_counts,
             chunk_N=np.arange(len(positions)) // (chunk_size or max(1, len(positions))),
@@ -83,32 +110,36 @@ class Split:
 
 def split(
     store: Store,
-    name: str,
+    name: str | Sequence[str],
     vocabulary: Vocabulary,
     model: Wav2Vec2ForCTC,
     columns: Sequence[str],
     reduction_group: str = "group",
+    selection: Selection = EVERYTHING,
 ) -> Split:
-    """Take one split of a store.
+    """Take one split of a store, or several together.
 
     Args:
         store: the prepared data.
-        name: train, validation or test.
+        name: train, validation or test; several to have them together.
         vocabulary: turns transcripts into labels.
         model: tells how many frames so much audio gives.
         columns: columns to carry along.
         reduction_group: column whose classes reductions weigh.
+        selection: which utterances are used at all.
 
     Raises:
         RuntimeError: an utterance cannot be aligned; preparation rejects those, so the store does not fit the model.
     """
+    names = (name,) if isinstance(name, str) else tuple(name)
+    kinds = [column for column in KIND_COLUMNS if column in store.table.column_names]
     wanted = dict.fromkeys(
-        ("utt_id", "transcript", "speaker", "corpus", "group", "split", "samples", reduction_group, *columns)
+        ("utt_id", "transcript", "speaker", "corpus", "group", "split", "samples", reduction_group, *columns, *kinds)
     )
     every = store.columns(list(wanted))
     # By name, not by place in the manifest: the order of its rows must not decide which utterances share an update.
     row = sorted(
-        (position for position, value in enumerate(every["split"]) if value == name),
+        (position for position in selection.kept(every) if every["split"][position] in names),
         key=lambda position: every["utt_id"][position],
     )
     kept = {column: [values[position] for position in row] for column, values in every.items()}
@@ -135,16 +166,37 @@ class Share:
     """One update as one worker sees it: all of it described, its own micro-batches loaded.
 
     Attributes:
-        update: every utterance of the update, in order.
+        update: the utterances that the reduction weighs, in order: all, but for those that get no CTC loss.
         micro_batches: this worker's share; may be empty.
         audio_seconds: audio of the whole update, without padding.
         padding_fraction: part of the audio of the whole update that is padding.
+        weighed_N: whether each of the N utterances dealt is weighed; None: all are.
+        class_N: class of each of the N utterances for the auxiliary classifier, -1 where it has none; None: no
+            classifier.
     """
 
     update: Update
     micro_batches: list[MicroBatch]
     audio_seconds: float
     padding_fraction: float
+    weighed_N: np.ndarray | None = None
+    class_N: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """Count the utterances dealt, N."""
+        return len(self.update) if self.weighed_N is None else len(self.weighed_N)
+
+    def spread(self, values: np.ndarray, fill: float = 0) -> np.ndarray:
+        """Give each utterance dealt its value; one that is not weighed gets `fill`."""
+        if self.weighed_N is None:
+            return values
+        spread_N = np.full(len(self), fill, dtype=values.dtype)
+        spread_N[self.weighed_N] = values
+        return spread_N
+
+    def weighed(self, values_N: np.ndarray) -> np.ndarray:
+        """Keep the values of the utterances that are weighed."""
+        return values_N if self.weighed_N is None else values_N[self.weighed_N]
 
 
 @dataclass(frozen=True)
@@ -160,6 +212,7 @@ class Loader:
         workers: workers that share the update.
         masks: SpecAugment in time; None: none.
         sampler: knows the epoch, which masks depend on.
+        without_ctc: positions of the utterances that get no CTC loss.
     """
 
     split: Split
@@ -170,17 +223,33 @@ class Loader:
     workers: int = 1
     masks: TimeMasks | None = None
     sampler: UpdateSampler | None = field(default=None, compare=False)
+    without_ctc: frozenset[int] = frozenset()
+
+    @cached_property
+    def weighed(self) -> Split:
+        """The training utterances that the reduction weighs."""
+        return self.split if not self.without_ctc else self.split.only(list(self._place))
+
+    @cached_property
+    def _place(self) -> dict[int, int]:
+        """Position among those that are weighed, by position in the split."""
+        kept = (position for position in range(len(self.split)) if position not in self.without_ctc)
+        return {position: place for place, position in enumerate(kept)}
 
     def __call__(self, positions: list[int]) -> Share:
         """Pack the update, take this worker's share and load it."""
         seconds = [self.split.seconds[position] for position in positions]
         parts = packing.pack(seconds, budget_seconds=self.budget_seconds, max_utterances=self.max_utterances)
         shares = packing.share(parts, seconds, self.workers)
+        weighed = [self._place[position] for position in positions if position in self._place]
+        classes = self.split.class_code
         return Share(
-            update=self.split.update(positions, self.max_utterances),
+            update=self.weighed.update(weighed, self.max_utterances),
             micro_batches=[self._micro_batch(positions, part) for part in shares[self.rank]],
             audio_seconds=float(sum(seconds)),
             padding_fraction=packing.padding_fraction([part for worker in shares for part in worker], seconds),
+            weighed_N=np.array([position in self._place for position in positions]) if self.without_ctc else None,
+            class_N=None if classes is None else np.array([classes[position] for position in positions]),
         )
 
     def _micro_batch(self, positions: Sequence[int], part: Sequence[int]) -> MicroBatch:

@@ -2,14 +2,95 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainables import reductions
+from trainables import model_options, reduction_choice, variants
 from trainables.corpora import prepare as corpora
 from trainables.corpora.store import Store
 from trainables.errors import DataError
+from trainables.selection import KIND_COLUMNS, Selection
+from trainables.trial import checkpoint_of, scored_splits, trains
+
+Sections = Mapping[str, Mapping[str, Any]]
+Progress = Callable[[int, int], None]
+
+MODEL, TRAINING = "Model Configuration", "Training Configuration"
+_OF_THE_LOSS = ("reduction", "reduction_group", "match_step", "ctc_zero_infinity", "dataset_loss_weighting")
+_OFF = (None, False, 0, "supervised", (), [])
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Data and checkpoints that the trials of a study can use.
+
+    Attributes:
+        store: the prepared data.
+        notes: what was asked for and has no effect on these data or models.
+        weights: hash of the content of each local checkpoint that trials start from, by its path.
+    """
+
+    store: Store
+    notes: tuple[str, ...] = ()
+    weights: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """Folder of the store."""
+        return self.store.path
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that a trial can see of the data."""
+        return self.store.fingerprint
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """Content of `store.json`."""
+        return self.store.description
+
+
+def ready(
+    source: str, folder: Path, trials: Sequence[Sections], groups: Sequence[str], progress: Progress | None = None
+) -> Ready:
+    """Prepare the data of a study and check that its models can be trained, or scored, on it.
+
+    Args:
+        source: "sample", a manifest or a prepared store.
+        folder: where stores are kept.
+        trials: the sections of the configuration of each trial.
+        groups: columns by which scores are split.
+        progress: called with (utterances done, utterances in all).
+
+    Raises:
+        DataError: the data cannot be used, a split or a group column is missing, or two columns share a value.
+    """
+    wanted = dict.fromkeys((trial[MODEL]["model_type"], checkpoint_of(trial)) for trial in trials)
+    store = corpora.prepare(source, folder, list(wanted), progress)
+    notes = [note for trial in trials for note in _model_notes(trial[MODEL])]
+    seen: set[tuple[Any, ...]] = set()
+    for trial in trials:
+        selection = Selection.of(trial.get(TRAINING, {}))
+        column = trial[MODEL].get("reduction_group", "group")
+        weighting = [str(trial[MODEL].get(key)) for key in ("reduction", "dataset_loss_weighting", "no_control_layer")]
+        asked = (selection, column, *weighting, trains(trial), scored_splits(trial))
+        if asked not in seen:
+            seen.add(asked)
+            notes += _check(store, trial, selection, column)
+    for trial in {_model_key(trial): trial for trial in trials}.values():
+        model_options.of(trial, store)
+    _check_groups(store, groups)
+    weights = {name: found for _, name in wanted if name is not None and (found := weights_hash(name)) is not None}
+    return Ready(store, tuple(dict.fromkeys(notes)), weights)
+
+
+def _model_key(trial: Sections) -> str:
+    """Tell apart what asks for another model; trials that differ in the loss alone do not."""
+    model = {key: value for key, value in trial[MODEL].items() if key not in _OF_THE_LOSS}
+    return repr((sorted(model.items()), Selection.of(trial.get(TRAINING, {})), checkpoint_of(trial), trains(trial)))
 
 
 def prepare(
@@ -17,27 +98,69 @@ def prepare(
     folder: Path,
     models: Sequence[Mapping[str, Any]],
     groups: Sequence[str],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Store:
-    """Prepare the data of a study and check that its models can be trained on it.
+    """Prepare data for models alone: `ready` for the [Model Configuration] of each trial."""
+    return ready(source, folder, [{MODEL: model} for model in models], groups, progress).store
 
-    Args:
-        source: "sample", a manifest or a prepared store.
-        folder: where stores are kept.
-        models: the [Model Configuration] of each trial.
-        groups: columns by which scores are split.
-        progress: called with (utterances done, utterances in all).
 
-    Raises:
-        DataError: the data cannot be used, a group column is missing, or two columns share a value.
+def weights_hash(name: str) -> str | None:
+    """Hash the weights and settings of a local checkpoint, so that a trial is known by what it starts from.
+
+    Returns:
+        None where `name` is no folder (a name on the hub).
     """
-    wanted = dict.fromkeys((model["model_type"], model.get("pretrained_model_name")) for model in models)
-    store = corpora.prepare(source, folder, list(wanted), progress)
-    weighed = {(model.get("reduction", "mean"), model.get("reduction_group", "group")) for model in models}
-    for reduction, column in sorted(weighed):
-        rows = store.columns([column, "split"])
-        trained = {value for value, split in zip(rows[column], rows["split"]) if split == "train"}
-        reductions.parse(reduction).check(tuple(sorted(trained)))
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        return None
+    whole = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json")):
+        if path.suffix == ".json" and path.name not in ("config.json", "vocab.json", "preprocessor_config.json"):
+            continue
+        whole.update(path.name.encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                whole.update(block)
+    return whole.hexdigest()
+
+
+def _model_notes(model: Mapping[str, Any]) -> list[str]:
+    """Say which keys the type of a model does not act on."""
+    own = variants.load("trainables.models", model["model_type"]).KEYS
+    return [
+        f"{key} = {model[key]!r} has no effect with model_type = {model['model_type']}; it belongs to {', '.join(types)}"
+        for key, types in variants.model_keys().items()
+        if key not in own and key in model and model[key] not in _OFF
+    ]
+
+
+def _check(store: Store, trial: Sections, selection: Selection, column: str) -> list[str]:
+    """Check one way of using the data: its splits are there, and the reduction knows its groups."""
+    columns = store.columns(list(dict.fromkeys(("utt_id", "split", "speaker", "corpus", column, *_kinds(store)))))
+    kept = selection.kept(columns)
+    splits = {columns["split"][place] for place in kept}
+    for name in scored_splits(trial):
+        if name not in splits:
+            raise DataError(
+                f"test_set = {trial[TRAINING]['test_set']}: the data have no usable utterance in the split {name}; they "
+                f"have: {', '.join(sorted(splits)) or 'none'}"
+            )
+    if trains(trial):
+        for name in ("train", "validation"):
+            if name not in splits:
+                raise DataError(
+                    f"{selection}: nothing is left of the split {name!r}; both train and validation are needed"
+                )
+        trained = {columns[column][place] for place in kept if columns["split"][place] == "train"}
+        reduction_choice.choose(trial[MODEL], tuple(sorted(trained)))
+    return selection.without_effect(columns)
+
+
+def _kinds(store: Store) -> list[str]:
+    return [name for name in KIND_COLUMNS if name in store.table.column_names]
+
+
+def _check_groups(store: Store, groups: Sequence[str]) -> None:
     owner: dict[str, str] = {}
     for column, values in store.columns(groups).items():
         for value in dict.fromkeys(values):
@@ -47,4 +170,3 @@ def prepare(
                     "ambiguous; rename it in the manifest or leave one column out of groups"
                 )
             owner[value] = column
-    return store

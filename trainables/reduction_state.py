@@ -99,7 +99,8 @@ class CtcDRO:
     2. All audio of a group since the last step counts, cut at no batch boundary.
     3. The loss is divided by the utterances of the update, so that the size of the update does not set the step.
 
-    Reference: Bartelds et al. 2025, https://arxiv.org/abs/2502.01777; eta and alpha as in the example of its code.
+    Reference: Bartelds et al. 2025, https://arxiv.org/abs/2502.01777; compared step by step with the loss that the authors
+    published (https://github.com/Bartelds/ctc-dro); eta and alpha as in the example there.
     `batch_frames` is 50 s of 20 ms frames. eta multiplies the loss of that much audio: change them inversely.
     """
 

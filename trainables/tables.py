@@ -18,6 +18,7 @@ _HISTORY = (
     "epoch", "loss", "nll_per_label", "learning_rate", "grad_norm", "clip_fraction", "padding_fraction",
     "update_ratio", "zero_infinity_hits", "eval_wer", "eval_cer", "eval_nll_per_label",
 )  # fmt: skip
+_OPTIONAL = ("eval_wer/", "group_weight/", "class_", "reversal_")
 
 
 def utterance_schema(group_columns: Sequence[str]) -> pa.Schema:
@@ -30,13 +31,14 @@ def utterance_schema(group_columns: Sequence[str]) -> pa.Schema:
 def history_table(trial_id: str, log: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Turn the Trainer's log into history.parquet: one row per logged update, evaluations on the row of their update.
 
-    Columns `eval_wer/<group>` and, for reductions with memory, `group_weight/<group>` follow the fixed ones.
+    Columns `eval_wer/<group>`, for reductions with memory `group_weight/<group>`, and for models with a classifier
+    class_loss, class_accuracy and reversal_lambda follow the fixed ones.
     """
     rows: dict[int, dict[str, Any]] = {}
     for entry in log:
         if "update" in entry:
             rows.setdefault(int(entry["update"]), {}).update(entry)
-    extra = sorted({name for row in rows.values() for name in row if name.startswith(("eval_wer/", "group_weight/"))})
+    extra = sorted({name for row in rows.values() for name in row if name.startswith(_OPTIONAL)})
     columns = (*_HISTORY, *extra)
     schema = pa.schema([("trial_id", pa.string()), ("update", pa.int64()), *((name, pa.float64()) for name in columns)])
     return pa.Table.from_pylist(

@@ -22,6 +22,8 @@ class Trial:
         tensorboard: where its event files go; None: nowhere.
         stop_file: training ends behind a checkpoint once this exists.
         threads: CPU threads of one worker.
+        audits: folder of the audits that the trials of a study share.
+        reductions: the reductions of the study, which audits look at beside the presets.
     """
 
     trial_id: str
@@ -33,6 +35,8 @@ class Trial:
     tensorboard: Path | None
     stop_file: Path
     threads: int
+    audits: Path
+    reductions: tuple[str, ...] = ()
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Trial:
@@ -48,6 +52,8 @@ class Trial:
             tensorboard=Path(tensorboard) if tensorboard else None,
             stop_file=Path(config["stop_file"]),
             threads=config["threads"],
+            audits=Path(config.get("audits") or Path(config["folder"]) / "audits"),
+            reductions=tuple(config.get("reductions", ())),
         )
 
     @property
@@ -64,3 +70,37 @@ class Trial:
     def model(self) -> Mapping[str, Any]:
         """The [Model Configuration]."""
         return self.sections["Model Configuration"]
+
+    @property
+    def checkpoint(self) -> str | None:
+        """What the model starts from: a folder or a name on the hub; None: from scratch."""
+        return checkpoint_of(self.sections)
+
+    @property
+    def trains(self) -> bool:
+        """Whether the model is trained, or only measured."""
+        return trains(self.sections)
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether the model is scored at all."""
+        return self.arguments.get("do_eval") is not False
+
+
+def checkpoint_of(sections: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return what the model of a trial starts from: `load_model` before `pretrained_model_name`."""
+    training, model = sections.get("Training Configuration", {}), sections["Model Configuration"]
+    return training.get("load_model") or model.get("pretrained_model_name")
+
+
+def trains(sections: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether a trial trains; `do_train` has to say no (transformers' own default of False means nothing here)."""
+    return sections.get("Trainer Arguments", {}).get("do_train") is not False
+
+
+def scored_splits(sections: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the splits that a trial scores before and after training."""
+    training = sections.get("Training Configuration", {})
+    if not training or sections.get("Trainer Arguments", {}).get("do_eval") is False:
+        return ()
+    return ("validation", "test") if training["test_set"] == "both" else (training["test_set"],)

@@ -38,3 +38,12 @@ def load(package: str, name: str) -> ModuleType:
     """
     require(package, name)
     return importlib.import_module(f"{package}.{name}")
+
+
+def model_keys() -> dict[str, tuple[str, ...]]:
+    """List the keys of [Model Configuration] that only some models act on, each with the models that do."""
+    found: dict[str, list[str]] = {}
+    for name in names("trainables.models"):
+        for key in sorted(load("trainables.models", name).KEYS):
+            found.setdefault(key, []).append(name)
+    return {key: tuple(types) for key, types in found.items()}

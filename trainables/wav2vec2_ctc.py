@@ -6,7 +6,6 @@ whole or not at all, `result.json` last: a trial is done when that file is there
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 import resource
@@ -27,11 +26,10 @@ import torch
 import transformers
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC, Wav2Vec2Processor
 
-from trainables import checkpoints, distributed, model_setup, tables
-from trainables.callbacks import HistoryFile, Reporter, StopOnRequest, TensorBoard
+from trainables import checkpoints, distributed, model_setup, tables, trial_audit
+from trainables.callbacks import EarlyStopping, HistoryFile, Reporter, StopOnRequest, TensorBoard
 from trainables.errors import DataError
-from trainables.evaluation import Evaluator
-from trainables.metrics import summarise
+from trainables.scoring import Scorer
 from trainables.session import RayTrainSession, Session
 from trainables.trainer import Diverged, UpdateTrainer
 from trainables.trial import Trial
@@ -78,53 +76,83 @@ def _run(trial: Trial, session: Session) -> str:
     started, clock = _now(), time.perf_counter()
     _settle(trial)
     model, vocabulary, features = model_setup.model_of(trial)
-    trainer, evaluators = model_setup.trainer_of(trial, model, vocabulary, features)
-    stop = StopOnRequest(trial.stop_file, trainer.args.device, len(trainer.updates))
-    history = HistoryFile(trial.trial_id, trial.folder / "history.parquet")
-    board = TensorBoard(trial.tensorboard, _flat(trial)) if trial.tensorboard is not None else None
-    for callback in (stop, history, Reporter(session), *((board,) if board is not None else ())):
-        trainer.add_callback(callback)
-    final = evaluators[trial.training["test_set"]]
-    if _evaluates_exact_lengths(trial, features):
-        final = dataclasses.replace(final, exact_lengths=True)
-    initial_rows = _initial(trial, trainer, final)
-    checkpoint = checkpoints.newest(trainer.checkpoints)
-    if checkpoint is not None:
-        trainer.remember(checkpoint[1])
-    trainer.train(resume_from_checkpoint=str(checkpoint[0]) if checkpoint is not None else None)
-    if stop.stopped:
-        return INTERRUPTED
-    rows = final.evaluate(model, trainer.args.device, trainer.precision)
-    scores = summarise(rows, trial.groups)
-    if final.exact_lengths:
-        scores |= _padding_effect(trainer, final, scores)
-    session.report({name: value for name, value in scores.items() if value is not None} | _progress(trainer))
+    measured: dict[str, Any] = {"started": started, "resumed": False}
+    if trial.trains:
+        trainer = model_setup.trainer_of(trial, model, vocabulary, features)
+        scorer = Scorer.of(trial, model, vocabulary, features, trainer.args.device, trainer.precision)
+        audit = _audit(trial, scorer, vocabulary, features)
+        initial = scorer.initial()
+        audits = audit.run("initial") if audit is not None else {}
+        stopped = _train(trial, trainer, session, measured)
+        if stopped:
+            return INTERRUPTED
+        board: TensorBoard | None = measured.pop("board")
+        measured |= {**trainer.totals.summary(), **_progress(trainer)}
+    else:
+        arguments = model_setup.training_arguments(trial.arguments, trial.folder / "checkpoints")
+        model.to(arguments.device)  # type: ignore[arg-type]
+        distributed.copy_from_first([*model.parameters(), *model.buffers()])
+        scorer = Scorer.of(trial, model, vocabulary, features, arguments.device, model_setup.autocast(arguments))
+        audit = _audit(trial, scorer, vocabulary, features)
+        initial, board, audits = [], None, {}
+        measured |= {"update": 0, "updates": 0}
+    rows, scores = scorer.final()
+    audits |= audit.run("final") if audit is not None else {}
+    progress = {"update": measured.pop("update"), "updates": measured["updates"]}
+    session.report({name: value for name, value in scores.items() if value is not None} | progress)
     if distributed.rank() == 0:
-        history.write(trainer.state)
-        _write_utterances(trial, {"initial": initial_rows, "final": rows})
-        if trial.training["save_model"]:
+        _write_utterances(trial, {"initial": initial, "final": rows})
+        if audits:
+            trial_audit.write_tables(trial, audits)
+        if trial.trains and trial.training["save_model"]:
             _save_model(trial.folder / "model", model, vocabulary, features)
         if board is not None:
             board.close(scores)
-        measured = {"started": started, "seconds": time.perf_counter() - clock, "resumed": checkpoint is not None}
-        tables.write_json(_result(trial, trainer, scores, measured), trial.folder / "result.json")
-        shutil.rmtree(trainer.checkpoints, ignore_errors=True)
+        measured["seconds"] = time.perf_counter() - clock
+        tables.write_json(_result(trial, scores, measured), trial.folder / "result.json")
+        shutil.rmtree(trial.folder / "checkpoints", ignore_errors=True)
     distributed.wait_for_all()
     return DONE
 
 
-def _evaluates_exact_lengths(trial: Trial, features: Wav2Vec2FeatureExtractor) -> bool:
-    """Padding moves the result of models that take no attention mask: they are scored without any, unless told otherwise."""
-    asked = trial.training.get("exact_length_evaluation")
-    return not features.return_attention_mask if asked is None else asked
+def _audit(
+    trial: Trial, scorer: Scorer, vocabulary: Vocabulary, features: Wav2Vec2FeatureExtractor
+) -> trial_audit.TrialAudit | None:
+    if not trial.training.get("audit"):
+        return None
+    audited = model_setup.split_of(trial, trial.training.get("audit_split") or "train", scorer.model, vocabulary)
+    return trial_audit.make(
+        trial, audited, vocabulary.blank, features, scorer.model, scorer.device, scorer.precision,
+        scorer.exact_lengths,
+    )  # fmt: skip
 
 
-def _padding_effect(trainer: UpdateTrainer, final: Evaluator, scores: Mapping[str, Any]) -> dict[str, float]:
-    """Measure how far padding would move the scores: score in padded batches minus score without padding."""
-    padded = dataclasses.replace(final, exact_lengths=False)
-    rows = padded.evaluate(trainer.network, trainer.args.device, trainer.precision)
-    moved = summarise(rows, ())
-    return {f"padding_effect/{name}": value - scores[name] for name, value in moved.items() if value is not None}
+def _train(trial: Trial, trainer: UpdateTrainer, session: Session, measured: dict[str, Any]) -> bool:
+    """Train from the newest checkpoint, or from the beginning.
+
+    Returns:
+        whether it stopped behind a checkpoint because it was asked to.
+    """
+    stop = StopOnRequest(trial.stop_file, trainer.args.device, len(trainer.updates))
+    history = HistoryFile(trial.trial_id, trial.folder / "history.parquet")
+    board = TensorBoard(trial.tensorboard, _flat(trial)) if trial.tensorboard is not None else None
+    patience = int(trial.training.get("early_stopping") or 0)
+    early = EarlyStopping(patience, str(trainer.args.metric_for_best_model)) if patience else None
+    for callback in (stop, early, history, Reporter(session), board):
+        if callback is not None:
+            trainer.add_callback(callback)
+    checkpoint = checkpoints.newest(trainer.checkpoints)
+    if checkpoint is not None:
+        trainer.remember(checkpoint[1])
+    trainer.train(resume_from_checkpoint=str(checkpoint[0]) if checkpoint is not None else None)
+    if not stop.stopped and distributed.rank() == 0:
+        history.write(trainer.state)
+    measured |= {
+        "resumed": checkpoint is not None,
+        "stopped_early": early is not None and early.stopped,
+        "board": board,
+    }
+    return stop.stopped
 
 
 def _count_attempt(trial: Trial) -> None:
@@ -154,18 +182,6 @@ def _settle(trial: Trial) -> None:
         torch.cuda.reset_peak_memory_stats()  # a worker may run several trials
 
 
-def _initial(trial: Trial, trainer: UpdateTrainer, evaluator: Evaluator) -> list[dict[str, Any]]:
-    """Score the model before its first update; a resumed trial finds what was written then."""
-    path = trial.folder / "initial.parquet"
-    if path.is_file():
-        return pyarrow.parquet.read_table(path).to_pylist()
-    rows = evaluator.evaluate(trainer.network, trainer.args.device, trainer.precision)
-    if distributed.rank() == 0:
-        tables.write_parquet(pa.Table.from_pylist(rows), path)
-    distributed.wait_for_all()
-    return rows
-
-
 def _write_utterances(trial: Trial, phases: Mapping[str, list[dict[str, Any]]]) -> None:
     rows = [
         {**row, "trial_id": trial.trial_id, "phase": phase} for phase, evaluated in phases.items() for row in evaluated
@@ -186,15 +202,12 @@ def _save_model(
     Wav2Vec2Processor(feature_extractor=features, tokenizer=tokenizer).save_pretrained(folder)
 
 
-def _result(
-    trial: Trial, trainer: UpdateTrainer, scores: Mapping[str, Any], measured: Mapping[str, Any]
-) -> dict[str, Any]:
+def _result(trial: Trial, scores: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "trial_id": trial.trial_id,
         "status": DONE,
         "groups": list(trial.groups),
         **scores,
-        **trainer.totals.summary(),
         **measured,
         "finished": _now(),
         "peak_memory_bytes": _peak_memory_bytes(),

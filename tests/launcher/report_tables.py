@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,9 @@ class Tables:
     utterances: pd.DataFrame
     history: pd.DataFrame
     rejects: pd.DataFrame
+    shares: pd.DataFrame = field(default_factory=pd.DataFrame)
+    exact: pd.DataFrame = field(default_factory=pd.DataFrame)
+    audit: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def study_tables(num_utterances: int = 80, num_seeds: int = 2, seed: int = 7) -> Tables:

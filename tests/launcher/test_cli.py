@@ -20,13 +20,13 @@ def launch(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--grid", "nonsense"], "unknown --grid 'nonsense'; choose one of: losses"),
+        (["--grid", "nonsense"], "unknown --grid 'nonsense'; choose one of: audit, losses, paradigms, smoke"),
         (["--grid", "losses", "--set", "typo=1"], "typo"),
         (["--grid", "losses", "--set", "learning_rat=1"], "learning_rate"),
         (["--grid", "losses", "--set", "num_train_epochs=many"], "num_train_epochs"),
         (["--grid", "losses", "--set", "reduction=meen"], "did you mean 'mean'"),
         (["--grid", "losses", "--set", "seed"], "--set"),
-        (["--grid", "losses", "--set", "model_type=huge"], "choose one of: base, tiny"),
+        (["--grid", "losses", "--set", "model_type=huge"], "choose one of: base, multitask"),
         (["--grid", "losses", "--set", "model_type=base"], "pretrained_model_name"),
         (["--grid", "losses", "--set", "groups=severity_class"], "no column severity_class"),
         (["--grid", "losses", "--data", "nowhere.csv"], "'nowhere.csv' does not exist"),

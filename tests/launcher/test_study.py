@@ -5,7 +5,7 @@ import pytest
 from launcher import config
 from launcher.config import Configuration, ConfigurationError
 from launcher.study import Study, grid
-from search_spaces import losses
+from search_spaces import audit, losses, paradigms
 
 
 def study(*overrides: str, data: str = "fingerprint") -> Study:
@@ -40,6 +40,7 @@ def test_adding_a_seed_or_a_reduction_adds_only_its_trials() -> None:
     [
         "per_device_eval_batch_size=3", "logging_steps=7", "save_strategy=no", "dataloader_num_workers=2",
         "tensorboard=False", "save_model=False", "micro_batch_seconds=9", "dataset_path=elsewhere.csv",
+        "save_results=elsewhere", "audit=False", "audit_exact=5", "do_train=True", "early_stopping=0",
     ],
 )  # fmt: skip
 def test_what_cannot_change_a_result_does_not_change_the_id(override: str) -> None:
@@ -87,7 +88,7 @@ def test_the_baseline_is_named_by_its_value_or_its_variant() -> None:
 
 @pytest.mark.parametrize(
     ("override", "message"),
-    [("reduction=meen", "did you mean 'mean'"), ("model_type=huge", "choose one of: base, tiny")],
+    [("reduction=meen", "did you mean 'mean'"), ("model_type=huge", "choose one of: base, multitask")],
 )
 def test_a_name_that_does_not_exist_is_told_before_anything_runs(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -97,3 +98,46 @@ def test_a_name_that_does_not_exist_is_told_before_anything_runs(override: str, 
 def test_the_same_trial_twice_is_refused() -> None:
     with pytest.raises(ConfigurationError):
         ids("learning_rate=0.001,1e-3")
+
+
+def test_a_trial_that_only_measures_is_the_same_whatever_the_recipe_of_training() -> None:
+    assert ids("do_train=False", "learning_rate=0.5", "num_train_epochs=2") == ids("do_train=False")
+    assert not set(ids("do_train=False")) & set(ids())
+    assert not set(ids("do_train=False", "audit_exact=5")) & set(ids("do_train=False"))
+
+
+def test_a_local_checkpoint_counts_by_its_content_not_by_its_path() -> None:
+    def named(path: str, content: str) -> list[str]:
+        made = losses.study(load(f"load_model={path}")).with_data("data", {path: content})
+        return [trial.trial_id for trial in made.trials()]
+
+    assert named("/a/model", "one") == named("/b/model", "one")
+    assert not set(named("/a/model", "one")) & set(named("/a/model", "two"))
+
+
+def test_scoring_two_splits_together_splits_the_scores_too() -> None:
+    assert losses.study(load("test_set=both", "do_train=False")).groups == ("group", "speaker_type", "split")
+
+
+def test_a_list_is_an_axis_whose_values_a_person_can_read() -> None:
+    made = losses.study(load("reduction=mean", "seed=1", 'filter_datasets=[],["torgo"],["torgo", "sap"]'))
+    assert [trial.axes["filter_datasets"] for trial in made.trials()] == ["none", "torgo", "sap, torgo"]
+
+
+def test_paradigms_varies_a_key_only_for_the_models_that_act_on_it() -> None:
+    overrides = ("seed=1", "reduction=mean", "domaincls_loc=encoder,final")
+    made = paradigms.study(config.load(None, overrides, defaults=paradigms.DEFAULTS))
+    cells = [(cell.model.model_type, cell.model.domaincls_loc) for cell in made.configurations]
+    assert cells == [("tiny", None), ("multitask", None), ("multitask_aux", "encoder"), ("multitask_aux", "final")]
+    assert len({trial.trial_id for trial in made.with_data("data").trials()}) == 4
+
+
+def test_with_a_checkpoint_the_plain_paradigm_is_base() -> None:
+    overrides = ("seed=1", "reduction=mean", "pretrained_model_name=/models/x")
+    made = paradigms.study(config.load(None, overrides, defaults=paradigms.DEFAULTS))
+    assert [cell.model.model_type for cell in made.configurations] == ["base", "multitask", "multitask_aux"]
+
+
+def test_an_audit_trains_nothing_whatever_the_file_says() -> None:
+    made = audit.study(config.load(None, ("do_train=True",), defaults=audit.DEFAULTS))
+    assert [cell.trainer_arguments["do_train"] for cell in made.configurations] == [False]

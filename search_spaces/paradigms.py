@@ -1,0 +1,70 @@
+"""Does it help to give each group layers of its own, or to tell the groups apart, and does that depend on the reduction?
+
+`python launch.py --grid paradigms`: three types of model x two reductions x two seeds on the sample corpus, all from scratch with
+the size of `tiny`; about six minutes on two cores. With `--set pretrained_model_name=PATH` all start from that checkpoint.
+
+Axes are conditional: a key that a type of model does not act on (`task_weight` of a model without a classifier) is not
+varied for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from launcher.config import Configuration
+from launcher.study import Study, grid, make
+from search_spaces import losses
+from trainables import reductions, variants
+
+QUESTION = "Do branches or a classifier of the groups help, and does that depend on the loss reduction?"
+
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    **losses.DEFAULTS,
+    "Model Configuration": {"model_type": "tiny", "reduction": "mean", "reinitialize_last_n_layers": 1},
+    "Study": {
+        "model_type": "tiny, multitask, multitask_aux",
+        "reduction": "mean, utterance_mean",
+        "seed": "1, 2",
+        "baseline": "model_type=tiny, reduction=mean",
+        "groups": "group",
+    },
+}
+_MODEL_TYPE, _REDUCTION = "Model Configuration.model_type", "Model Configuration.reduction"
+
+
+def study(configuration: Configuration) -> Study:
+    """Cross types of model and reductions, each with the keys that it acts on.
+
+    `tiny` starts from scratch; where a checkpoint is given, `base` stands in for it.
+
+    Raises:
+        DataError: a cell names a reduction or model that does not exist.
+    """
+    specific = variants.model_keys()
+    cells: dict[str, Configuration] = {}
+    for cell in grid(configuration):
+        variants.require("trainables.models", cell.model.model_type)
+        model_type = cell.model.model_type
+        if model_type == "tiny" and (cell.model.pretrained_model_name or cell.training.load_model):
+            model_type = "base"
+        idle = [key for key, types in specific.items() if model_type not in types]
+        off = {f"Model Configuration.{key}": _at_rest(cell, key) for key in idle}
+        settled = cell.with_values(
+            {**off, _MODEL_TYPE: model_type, _REDUCTION: str(reductions.parse(cell.model.reduction))}
+        )
+        cells.setdefault(str(settled.as_dict()), settled)
+    return make(
+        configuration,
+        cells.values(),
+        name="paradigms",
+        question=QUESTION,
+        train_fn="trainables.wav2vec2_ctc:train_fn",
+        prepare="trainables.preflight:ready",
+        results_version=variants.RESULTS_VERSION,
+    )
+
+
+def _at_rest(cell: Configuration, key: str) -> Any:
+    """Return the value of a model's key that asks for nothing."""
+    return type(cell.model).model_fields[key].default

@@ -1,0 +1,196 @@
+"""Each key of [Training Configuration] does what it says, in a whole trial without Ray."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+from conftest import small_rows, write_manifest
+
+from trainables import preflight
+from trainables.errors import DataError
+from trainables.wav2vec2_ctc import train_fn
+
+
+class Session:
+    def __init__(self, stop_file: Path | None = None) -> None:
+        self.reports: list[dict[str, Any]] = []
+        self.stop_file = stop_file
+
+    def report(self, metrics) -> None:
+        self.reports.append(dict(metrics))
+        if self.stop_file is not None:
+            self.stop_file.touch()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    manifest = write_manifest(folder / "manifest.csv", small_rows(folder))
+    return preflight.prepare(str(manifest), folder / "stores", [{"model_type": "tiny"}], ["group"]).path
+
+
+def job(store: Path, folder: Path, arguments: dict | None = None, training: dict | None = None) -> dict[str, Any]:
+    return {
+        "trial_id": "mean-s1-00000000",
+        "axes": {"seed": 1},
+        "sections": {
+            "Trainer Arguments": {
+                "seed": 1, "per_device_train_batch_size": 4, "num_train_epochs": 3, "learning_rate": 3e-3,
+                "eval_strategy": "epoch", "save_strategy": "epoch", "logging_steps": 1, **(arguments or {}),
+            },
+            "Training Configuration": {
+                "test_set": "test", "micro_batch_seconds": 4.0, "save_model": True, **(training or {}),
+            },
+            "Model Configuration": {
+                "model_type": "tiny", "reduction": "mean", "ctc_zero_infinity": True, "freeze_feature_extractor": False,
+            },
+        },
+        "groups": ["group"],
+        "store": str(store),
+        "folder": str(folder),
+        "tensorboard": None,
+        "stop_file": str(folder / "stop"),
+        "threads": 1,
+    }  # fmt: skip
+
+
+def run(configuration: dict[str, Any], session: Session | None = None, expected: str = "done") -> dict[str, Any]:
+    folder = Path(configuration["folder"])
+    status = train_fn(configuration, session or Session())
+    failure = folder / "failure.json"
+    assert status == expected, failure.read_text() if failure.is_file() else status
+    return json.loads((folder / "result.json").read_text()) if status == "done" else {}
+
+
+def utterances(folder: Path) -> list[dict[str, Any]]:
+    return pyarrow.parquet.read_table(folder / "utterances.parquet").to_pylist()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, store: Path) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("trained")
+    return folder, run(job(store, folder))
+
+
+def test_a_loaded_model_that_is_only_measured_scores_as_when_it_was_saved(trained, store, tmp_path) -> None:
+    folder, before = trained
+    after = run(job(store, tmp_path, {"do_train": False}, {"load_model": str(folder / "model")}))
+    assert {name: after[name] for name in ("wer", "cer", "nll_per_label")} == pytest.approx(
+        {name: before[name] for name in ("wer", "cer", "nll_per_label")}, rel=1e-6
+    )
+    assert (after["updates"], before["updates"]) == (0, 9)
+    assert {row["phase"] for row in utterances(tmp_path)} == {"final"}
+    assert not (tmp_path / "model").exists()
+
+
+def test_training_goes_on_from_a_loaded_model(trained, store, tmp_path) -> None:
+    folder, _ = trained
+    run(job(store, tmp_path, {"num_train_epochs": 1}, {"load_model": str(folder / "model")}))
+    ended = {row["utt_id"]: row["loss"] for row in utterances(folder) if row["phase"] == "final"}
+    begun = {row["utt_id"]: row["loss"] for row in utterances(tmp_path) if row["phase"] == "initial"}
+    assert begun == pytest.approx(ended, rel=1e-6)
+
+
+def test_a_checkpoint_of_a_half_trained_model_can_be_loaded(store, tmp_path) -> None:
+    first = job(store, tmp_path / "half")
+    run(first, Session(tmp_path / "half" / "stop"), "interrupted")
+    (checkpoint,) = (tmp_path / "half" / "checkpoints").glob("checkpoint-*")
+    result = run(job(store, tmp_path / "again", {"do_train": False}, {"load_model": str(checkpoint)}))
+    assert result["wer"] is not None
+
+
+def test_both_splits_are_scored_together_and_apart(trained, store, tmp_path) -> None:
+    folder, _ = trained
+    configuration = job(store, tmp_path, {"do_train": False}, {"load_model": str(folder / "model"), "test_set": "both"})
+    result = run({**configuration, "groups": ["group", "split"]})
+    rows = utterances(tmp_path)
+    assert {row["split"] for row in rows} == {"validation", "test"}
+    errors = {
+        split: sum(row["substitutions"] + row["deletions"] + row["insertions"] for row in rows if row["split"] == split)
+        for split in ("validation", "test")
+    }
+    words = {
+        split: sum(row["substitutions"] + row["deletions"] + row["hits"] for row in rows if row["split"] == split)
+        for split in ("validation", "test")
+    }
+    assert result["wer/test"] == pytest.approx(errors["test"] / words["test"])
+    assert result["wer"] == pytest.approx(sum(errors.values()) / sum(words.values()))
+
+
+def test_without_evaluation_there_is_a_model_and_a_history_and_no_score(store, tmp_path) -> None:
+    result = run(job(store, tmp_path, {"do_eval": False, "eval_strategy": "no", "num_train_epochs": 1}))
+    assert "wer" not in result
+    assert result["updates"] == 3
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+    assert pyarrow.parquet.read_table(tmp_path / "history.parquet").num_rows == 3
+    assert utterances(tmp_path) == []
+
+
+# So small a learning rate never improves the score by enough to count, so large a one makes it worse at once.
+STOPS = {"learning_rate": 0.5, "num_train_epochs": 8, "load_best_model_at_end": True, "max_grad_norm": 0.0}
+
+
+def test_early_stopping_ends_training_and_keeps_the_best_model(store, tmp_path) -> None:
+    result = run(job(store, tmp_path, STOPS, {"early_stopping": 2, "test_set": "validation"}))
+    history = pyarrow.parquet.read_table(tmp_path / "history.parquet").to_pandas()
+    scores = history["eval_nll_per_label"].dropna().to_list()
+    assert result["stopped_early"]
+    assert len(scores) == scores.index(min(scores)) + 1 + 2
+    assert result["nll_per_label"] == pytest.approx(min(scores), rel=1e-6)
+
+
+def test_an_interrupted_trial_stops_early_where_it_would_have_stopped(store, tmp_path) -> None:
+    keys = {"early_stopping": 2, "test_set": "validation"}
+    whole = run(job(store, tmp_path / "whole", STOPS, keys))
+    cut = job(store, tmp_path / "cut", STOPS, keys)
+    run(cut, Session(tmp_path / "cut" / "stop"), "interrupted")
+    (tmp_path / "cut" / "stop").unlink()
+    again = run(cut)
+    assert {name: again[name] for name in ("updates", "wer", "nll_per_label", "stopped_early")} == {
+        name: whole[name] for name in ("updates", "wer", "nll_per_label", "stopped_early")
+    }
+
+
+def test_the_best_model_cannot_be_chosen_by_what_is_not_measured(store, tmp_path) -> None:
+    configuration = job(store, tmp_path, {"metric_for_best_model": "bleu"}, {"early_stopping": 1})
+    train_fn(configuration, Session())
+    error = json.loads((tmp_path / "failure.json").read_text())["error"]
+    assert "metric_for_best_model = 'bleu' is not measured; there are: cer" in error
+
+
+def test_only_a_fraction_of_each_split_is_used_for_debugging(store, tmp_path) -> None:
+    run(job(store, tmp_path, {"num_train_epochs": 1}, {"debug_dataset": 0.01, "test_set": "validation"}))
+    whole = preflight.Store.open(store).columns(["split", "speaker"])
+    speakers = {speaker for speaker, split in zip(whole["speaker"], whole["split"]) if split == "validation"}
+    assert len([row for row in utterances(tmp_path) if row["phase"] == "final"]) == len(speakers)
+
+
+def test_gradient_checkpointing_changes_no_number(trained, store, tmp_path) -> None:
+    result = run(job(store, tmp_path, {"gradient_checkpointing": True}))
+    assert result["nll_per_label"] == pytest.approx(trained[1]["nll_per_label"], rel=1e-5)
+
+
+def test_filters_that_leave_nothing_are_told_before_any_trial(store) -> None:
+    sections = job(store, store, training={"filter_datasets": ["corpus"], "test_set": "validation"})["sections"]
+    with pytest.raises(DataError, match=r"no such corpus|nothing is left|no usable utterance"):
+        preflight.ready(str(store), store, [sections], ["group"])
+
+
+def test_a_checkpoint_is_known_by_its_content(trained, store, tmp_path) -> None:
+    folder, _ = trained
+    sections = job(store, tmp_path, training={"load_model": str(folder / "model")})["sections"]
+    ready = preflight.ready(str(store), tmp_path, [sections], ["group"])
+    assert ready.weights == {str(folder / "model"): preflight.weights_hash(str(folder / "model"))}
+    assert preflight.weights_hash(str(folder / "model")) != preflight.weights_hash(str(folder))
+    assert preflight.weights_hash("facebook/wav2vec2-base-960h") is None
+
+
+def test_a_key_of_another_model_type_is_told_to_have_no_effect(store, tmp_path) -> None:
+    sections = job(store, tmp_path)["sections"]
+    sections["Model Configuration"]["task_weight"] = (0.7, 0.3)
+    (note,) = preflight.ready(str(store), tmp_path, [sections], ["group"]).notes
+    assert note == "task_weight = (0.7, 0.3) has no effect with model_type = tiny; it belongs to multitask_aux"
