@@ -22,46 +22,55 @@ MODELS = {
 }
 
 
-def work(rank: int, workers: int, folder: str) -> None:
-    """Measure gradients and trained weights on one worker; the first writes them down."""
+def work(rank: int, folder: str) -> None:
+    """Measure as one of three workers, then, without the last, as one of two, and the first alone, who writes it down.
+
+    Starting processes is the dearest part of this file, so three serve all.
+    """
     torch.set_num_threads(1)
     torch.backends.mkldnn.enabled = False
-    store = f"file://{folder}/meeting-{workers}"
-    distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=workers)
-    try:
-        world = World(Path(folder))
-        measured = {}
-        for reduction in INVARIANT:
-            trainer = world.trainer(reduction, bound=2)
-            measured[f"gradient {reduction}"] = gradient(trainer, trainer.updates.loader(UPDATE))
-        measured["no share"] = gradient(trainer, trainer.updates.loader([0]))
-        for reduction in TRAINED:
-            trainer = world.trainer(reduction, bound=3, num_train_epochs=10)
-            trainer.train()
-            measured[f"weights {reduction}"] = torch.cat([w.detach().flatten() for w in trainer.network.parameters()])
-        for name, (kind, settings) in MODELS.items():
-            this = ModelWorld(world, kind, **settings)
-            trainer = this.trainer("gradient_balanced(decay=0.9)", bound=2, num_train_epochs=2)
-            measured[f"model {name}"] = gradient(trainer, this.loader(2)(UPDATE))
-            # Two utterances, one branch: of three workers one has no share, and of two each has a part of the branch.
-            share = this.loader(2)([1, 2])
-            measured[f"one branch {name}"] = gradient(trainer, share)
-            measured[f"class loss {name}"] = torch.tensor(trainer._step.values.get("class_loss", 0.0))
-            trainer.train()
-            measured[f"trained {name}"] = torch.cat([w.detach().flatten() for w in trainer.network.parameters()])
-        if rank == 0:
-            torch.save(measured, Path(folder) / f"measured-{workers}.pt")
-    finally:
-        distributed.destroy_process_group()
+    place = Path(folder) / f"worker-{rank}"
+    place.mkdir()
+    world = World(place)
+    for workers in (3, 2, 1):
+        if rank < workers:
+            store = f"file://{folder}/meeting-{workers}"
+            distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=workers)
+            measured = measure(world)
+            distributed.destroy_process_group()
+            if rank == 0:
+                torch.save(measured, Path(folder) / f"measured-{workers}.pt")
+
+
+def measure(world: World) -> dict[str, torch.Tensor]:
+    """Measure gradients and trained weights on this worker's share."""
+    measured = {}
+    for reduction in INVARIANT:
+        trainer = world.trainer(reduction, bound=2)
+        measured[f"gradient {reduction}"] = gradient(trainer, trainer.updates.loader(UPDATE))
+    measured["no share"] = gradient(trainer, trainer.updates.loader([0]))
+    for reduction in TRAINED:
+        trainer = world.trainer(reduction, bound=3, num_train_epochs=10)
+        trainer.train()
+        measured[f"weights {reduction}"] = torch.cat([w.detach().flatten() for w in trainer.network.parameters()])
+    for name, (kind, settings) in MODELS.items():
+        this = ModelWorld(world, kind, **settings)
+        trainer = this.trainer("gradient_balanced(decay=0.9)", bound=2, num_train_epochs=2)
+        measured[f"model {name}"] = gradient(trainer, this.loader(2)(UPDATE))
+        # Two utterances, one branch: of three workers one has no share, and of two each has a part of the branch.
+        share = this.loader(2)([1, 2])
+        measured[f"one branch {name}"] = gradient(trainer, share)
+        measured[f"class loss {name}"] = torch.tensor(trainer._step.values.get("class_loss", 0.0))
+        trainer.train()
+        measured[f"trained {name}"] = torch.cat([w.detach().flatten() for w in trainer.network.parameters()])
+    return measured
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, torch.Tensor]]:
     folder = tmp_path_factory.mktemp("world")
-    World(folder)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    for workers in (1, 2, 3):
-        multiprocessing.spawn(work, args=(workers, str(folder)), nprocs=workers)
+    multiprocessing.spawn(work, args=(str(folder),), nprocs=3)
     return {workers: torch.load(folder / f"measured-{workers}.pt") for workers in (1, 2, 3)}
 
 
