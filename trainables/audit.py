@@ -41,8 +41,7 @@ from trainables.vocabulary import labels_needed
 Precision = Callable[[], AbstractContextManager[Any]]
 Keep = Callable[[list[dict[str, Any]]], None]
 
-_BLOCK = 1024
-"""Utterances that are sorted by length together; rows of no more are held at a time."""
+_BLOCK = 1024  # utterances that are sorted by length together; rows of no more are held at a time
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Audit:
         shares: rows of shares.parquet.
         cosines: rows of cosines.parquet.
         exact: rows of exact.parquet; none unless whole gradients were asked for.
-        summary: weights (their digest), utterances, excluded (those without a finite loss), groups, seconds.
+        summary: weights (their digest), utterances, excluded (loss not finite), split, reductions, seconds.
     """
 
     shares: list[dict[str, Any]]
@@ -143,8 +142,9 @@ class Auditor:
         Returns:
             16 hexadecimal digits.
         """
+        trained = [name for name, weight in model.named_parameters() if weight.requires_grad and self.exact]
         decides = {
-            "weights": digest(model),
+            "weights": [digest(model), trained],
             "data": self.split.store.fingerprint,
             "utterances": self._column("utt_id"),
             "labels": [self.split.labels[position] for position in self.positions],
@@ -207,7 +207,7 @@ class Auditor:
             "weights": weights_digest,
             "utterances": len(self.positions),
             "excluded": excluded,
-            "split": sorted({str(value) for value in self._column("split")}),
+            "split": sorted(set(self._column("split"))),
             "reductions": [str(reduction) for reduction in self.reductions],
             "seconds": time.perf_counter() - started,
         }
@@ -268,7 +268,7 @@ class Auditor:
         }
 
     def _measure_exact(self, forward: _Forward) -> list[dict[str, Any]]:
-        """Compare the gradient at the output layer with the whole one, on utterances that stand for the audited ones."""
+        """Compare the two gradients on utterances that stand for the audited ones."""
         counted = {self.positions[place]: place for place in np.flatnonzero(self._counted_N).tolist()}
         chosen = sorted([counted[position] for position in by_choice(self.split) if position in counted][: self.exact])
 
@@ -289,7 +289,7 @@ class Auditor:
         return self.split.update([self.positions[place] for place in places], self.chunk_size)
 
     def _column(self, name: str) -> list[Any]:
-        return [self.split.columns[name][position] for position in self.positions]
+        return [self.split.columns[name][one] for one in self.positions]
 
     @cached_property
     def _label_count_N(self) -> np.ndarray:

@@ -163,6 +163,13 @@ def test_the_key_of_an_audit_follows_from_all_that_decides_it(world) -> None:
     assert len(others - {key}) == 7
 
 
+def test_what_is_trained_decides_an_audit_of_whole_gradients_alone(world) -> None:
+    part = world.model()
+    part.freeze_feature_encoder()
+    assert auditor(world).key(part) == auditor(world).key(world.model())
+    assert auditor(world, exact=2).key(part) != auditor(world, exact=2).key(world.model())
+
+
 def test_samples_are_nested_hold_every_group_and_go_by_name(world) -> None:
     samples = [sample(world.train, count) for count in range(1, 13)]
     assert [len(one) for one in samples] == list(range(1, 13))
