@@ -27,7 +27,7 @@ def results_table(tables: results.Tables, *, as_json: bool, extra: Mapping[str, 
         rows = [_plain(row) for row in frame.drop(columns=["config"]).to_dict("records")]
         click.echo(json.dumps({"study": tables.study["study"], **(extra or {}), "trials": rows}, indent=1))
     else:
-        click.echo(_text_table(frame))
+        click.echo(_text_table(frame, tables.study["axes"]))
     return EXIT_FAILED_TRIALS if (frame["status"] == "failed").any() else EXIT_DONE
 
 
@@ -57,9 +57,11 @@ def _known(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"status": row["status"], "error": row.get("error")}
 
 
-def _text_table(frame: Any) -> str:
+def _text_table(frame: Any, axes: Mapping[str, Sequence[Any]]) -> str:
+    # The id of a trial tells its reduction and seed; what else is varied needs a column.
+    varied = [name for name in axes if name not in ("reduction", "seed") and name in frame.columns]
     grouped = [name for name in frame.columns if name.startswith("wer/")]
-    columns = ["trial_id", "status", "wer", *grouped, "cer", "nll_per_label", "updates", "seconds"]
+    columns = ["trial_id", *varied, "status", "wer", *grouped, "cer", "nll_per_label", "updates", "seconds"]
     shown = frame[columns].copy()
     for name in ("wer", "cer", *grouped):
         shown[name] = [progress.per_cent(value) for value in shown[name]]
