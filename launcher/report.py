@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import pandas as pd
 
 from launcher import pages, sections
-from launcher.answer import answer, count
+from launcher.answer import Answer, answer, count
 from launcher.share_sections import AuditSection, audit_section
+from launcher.share_stats import only_measured
 from launcher.stats import paired_to_baseline, pick_baseline, summary_by_variant, with_columns
 
 _RESULT_COLUMNS = "trial_id variant status error attempts wer cer data_fingerprint git_sha".split()
@@ -91,6 +92,9 @@ def content(tables: StudyTables) -> dict[str, Any]:
     found = answer(results, summary, paired, baseline)
     groups = list(study.get("groups") or [])
     data = study.get("data") or {}
+    audit = _audit(tables, results, groups)
+    if only_measured(results) and len(tables.shares):
+        found = Answer(audit.sentence, found.best)  # that is what was asked
     return {
         "title": study.get("study") or "unnamed study",
         "question": study.get("question"),
@@ -104,7 +108,7 @@ def content(tables: StudyTables) -> dict[str, Any]:
         "progress": _progress(results),
         "main": sections.main_table(results, paired, baseline),
         "strip": sections.strip_figure(results),
-        "audit": _audit(tables, results, groups),
+        "audit": audit,
         "groups": [sections.group_section(results, tables.utterances, name) for name in groups],
         "curves": sections.curve_figures(tables.history, results),
         "trials": sections.trials_table(results),

@@ -13,7 +13,7 @@ import pandas as pd
 
 from launcher.stats import with_columns
 
-PHASES = {"initial": "Before training", "final": "After training"}
+PHASES = {"initial": "Before training", "final": "After training", "measured": "As it stands"}
 _KEYS = ["phase", "reduction", "column", "class"]
 _SHARES = ["utterance_share", "label_share", "second_share", "loss_share", "gradient_norm_share", "gradient_share",
            "cosine_to_rest", "mean_loss"]  # fmt: skip
@@ -39,7 +39,8 @@ def mean_shares(shares: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
     """Average the shares over models.
 
     Before training, trials that start from the same model have the same numbers and count once. After training, a
-    reduction of the study is taken on the models that it trained, any other on all trained models.
+    reduction of the study is taken on the models that it trained, any other on all trained models. Where nothing was
+    trained, the models are `measured` as they stand, and no reduction is the study's own.
 
     Args:
         shares: the table of shares of all trials; may be empty.
@@ -50,7 +51,8 @@ def mean_shares(shares: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
         gradient_low and gradient_high (over models), factor (gradient share / utterance share); the reductions of
         the study first, classes in the order of the table.
     """
-    own = own_reductions(results)
+    nothing_trained = only_measured(results)
+    own = {} if nothing_trained else own_reductions(results)
     table = with_columns(shares, ["trial_id", *_KEYS, "utterances", *_SHARES])
     table = table.assign(trained=table["trial_id"].map(own), own=table["reduction"].isin(list(own.values())))
     table[["utterances", *_SHARES]] = table[["utterances", *_SHARES]].astype(float)
@@ -62,9 +64,17 @@ def mean_shares(shares: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
     found = cells[["utterances", *_SHARES]].mean()
     found["models"] = cells["trial_id"].nunique()
     found["gradient_low"], found["gradient_high"] = cells["gradient_share"].min(), cells["gradient_share"].max()
+    if nothing_trained:
+        found = found.rename(index={"final": "measured"}, level="phase")
     found["factor"] = found["gradient_share"] / found["utterance_share"].where(found["utterance_share"] > 0)
     rank = {name: place for place, name in enumerate([*own.values(), *table["reduction"].unique()][::-1])}
     return found.reset_index().sort_values("reduction", key=lambda names: -names.map(rank), kind="stable")
+
+
+def only_measured(results: pd.DataFrame) -> bool:
+    """Return whether the finished trials of a study trained nothing."""
+    updates = with_columns(results, ["updates"])["updates"].dropna()
+    return len(updates) > 0 and not updates.astype(float).any()
 
 
 def ordered_columns(means: pd.DataFrame, groups: list[str]) -> list[str]:

@@ -17,7 +17,7 @@ from plotly.offline import get_plotlyjs
 from launcher import plots, report, results
 from launcher.share_plots import OTHERS, share_bars, short_names
 from launcher.share_sections import NO_SHARES, AuditSection
-from launcher.share_stats import mean_shares, own_reductions, sentence
+from launcher.share_stats import mean_shares, only_measured, own_reductions, sentence
 from tests.launcher.audit_tables import audited_tables
 from tests.launcher.report_tables import study_tables
 from tests.launcher.test_report import CHROMIUM, browse
@@ -265,3 +265,15 @@ def test_shares_of_trials_are_joined_and_exported(tmp_path: Path) -> None:
     results.write_tables(folder)
     assert pd.read_parquet(folder / "shares.parquet").equals(tables.shares)
     assert {path.name for path in results.export(folder, "csv")} == {"results.csv", "shares.csv"}
+
+
+def test_where_nothing_was_trained_the_answer_is_the_audit_of_the_model_as_it_stands() -> None:
+    of_final = AUDITED.shares[AUDITED.shares["phase"] == "final"]
+    untrained = AUDITED.results.assign(updates=0)
+    means = mean_shares(of_final, untrained)
+    assert set(means["phase"]) == {"measured"}
+    assert not means["own"].any()
+    page = report.content(replace(AUDITED, shares=of_final, results=untrained))
+    assert page["answer"].headline == page["audit"].sentence
+    assert page["answer"].headline.startswith("As it stands, ")
+    assert not only_measured(AUDITED.results.assign(updates=[0] * (len(AUDITED.results) - 1) + [3]))
