@@ -107,10 +107,9 @@ class Board:
 def outcome(row: Mapping[str, Any]) -> str:
     """Say in one line how a trial ended."""
     if row["status"] == "done":
-        return (
-            f"done, WER {per_cent(row.get('wer'))}, CER {per_cent(row.get('cer'))}, "
-            f"NLL/label {number(row.get('nll_per_label'))}, {_clock(row.get('seconds') or 0)}"
-        )
+        scores = (("WER", per_cent, "wer"), ("CER", per_cent, "cer"), ("NLL/label", number, "nll_per_label"))
+        told = [f"{name} {write(row[key])}" for name, write, key in scores if row.get(key) is not None]
+        return ", ".join(["done", *(told or ["not scored"]), _clock(row.get("seconds") or 0)])
     return f"{row['status']}: {row.get('error') or ''}".rstrip(": ")
 
 
