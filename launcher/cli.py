@@ -41,7 +41,11 @@ def main() -> None:
     "--grid", metavar="NAME", help="Search space to run, for example: losses. Alone it runs on the sample corpus."
 )
 @click.option("--config", type=_FOLDER, help="Experiment file (.conf).")
-@click.option("--data", metavar="PATH", help="Manifest (.csv, .tsv, .jsonl, .parquet) or prepared store.")
+@click.option(
+    "--data",
+    metavar="PATH",
+    help="Manifests (.csv, .tsv, .jsonl, .parquet) or prepared stores, by path or URI; several with commas.",
+)
 @click.option("--out", type=_FOLDER, help="Folder of the study.  [default: save_results, else results/GRID]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
               help='Any configuration key; commas make an axis: --set seed=1,2,3. Also "Section.key=value".')  # fmt: skip
@@ -142,6 +146,33 @@ def audit(files: tuple[Path, ...], rows: str, names: tuple[str, ...], per_label:
     named = {role: column for role, column in columns.items() if column is not None}
     request = Request(columns=named, rows=rows, names=names)
     loss_audit.execute(files, request, per_label, out, _command(), as_json=as_json)
+
+
+@cli.command("prepare")
+@click.argument("corpus", metavar="CORPUS", required=False)
+@click.argument("source", metavar="SRC", type=_FOLDER, required=False)
+@click.option("--out", metavar="STORE", type=_FOLDER, help="Folder of the store; it is made.")
+@click.option(
+    "--option", "options", multiple=True, metavar="K=V", help="What the corpus can be asked for; see docs/data.md."
+)
+@click.option("--split", default="", metavar="NAME", help="Named split, for example dependent or loso(speaker=F01).")
+@click.option("--workers", type=click.IntRange(1), help="Processes that decode.  [default: as many as cores]")
+@click.option("--inspect", metavar="STORE", help="Show what is in a store instead, and write STORE/inspect.html.")
+@click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout.")
+def prepare_corpus(corpus: str | None, source: Path | None, out: Path | None, options: tuple[str, ...], split: str,
+                   workers: int | None, inspect: str | None, as_json: bool) -> None:  # fmt: skip
+    """Make a store of a corpus (uaspeech, torgo, l2arctic, sap, manifest) that lies in SRC; interrupted, it goes on."""
+    from launcher import prepare_command
+
+    if inspect is not None:
+        if corpus or source or out or options or split or workers:
+            raise click.UsageError("--inspect STORE stands alone, or with --json")
+        return prepare_command.inspect(inspect, as_json=as_json)
+    if corpus is None or source is None or out is None:
+        raise click.UsageError("needed: prepare CORPUS SRC --out STORE, or prepare --inspect STORE")
+    prepare_command.prepare(
+        corpus, source, out, options=options, split=split, workers=workers, as_json=as_json
+    )  # fmt: skip
 
 
 def _command() -> str:

@@ -18,6 +18,9 @@ from trainables.errors import DataError
 #: Columns that say what kind of speaker somebody is, in the order in which they are asked.
 KIND_COLUMNS = ("speaker_type", "group")
 _CONTROL, _L2 = frozenset({"control", "controls"}), frozenset({"l2"})
+_DYSARTHRIC = frozenset({"dysarthric", "dysarthria"})
+# What the importers put before the names of a corpus, so that those of several do not collide (both M01).
+_PREFIX = re.compile(r"(?:UA|TORGO|L2|SAP)-", re.IGNORECASE)
 # Control speakers of TORGO (FC01, MC02) and UA-Speech (CF03, CM05) by their names, with and without the letter that the
 # original experiment put before them.
 _CONTROL_SPEAKER = {"to": re.compile(r"T?[FM]C\d", re.IGNORECASE), "ua": re.compile(r"U?C[FM]\d", re.IGNORECASE)}
@@ -105,8 +108,10 @@ class Selection:
                 f"l2_speakers = {', '.join(self.l2_speakers)}: no speaker of these data is a second-language speaker "
                 "(speaker_type or group is `l2`); leave the key out"
             )
-        # The original put an L before the names of L2-ARCTIC.
-        spelt = {**{f"L{speaker}": speaker for speaker in speakers}, **{speaker: speaker for speaker in speakers}}
+        # The original put an L before the names of L2-ARCTIC, the importer L2-.
+        plain = {speaker: original_name(speaker) for speaker in sorted(speakers)}
+        spelt = {f"L{name}": speaker for speaker, name in plain.items()}
+        spelt |= {name: speaker for speaker, name in plain.items()} | {speaker: speaker for speaker in speakers}
         if unknown := [name for name in self.l2_speakers if name not in spelt]:
             raise DataError(
                 f"l2_speakers: the data have no second-language speaker {', '.join(unknown)}; they have: "
@@ -135,12 +140,22 @@ def is_control(columns: Mapping[str, Sequence[Any]], place: int) -> bool:
     if _kinds(columns, place) & _CONTROL:
         return True
     names = _CONTROL_SPEAKER.get(str(columns["corpus"][place])[:2].casefold())
-    return names is not None and names.match(str(columns["speaker"][place])) is not None
+    return names is not None and names.match(original_name(str(columns["speaker"][place]))) is not None
 
 
 def is_l2(columns: Mapping[str, Sequence[Any]], place: int) -> bool:
     """Return whether an utterance is of a second-language speaker."""
     return bool(_kinds(columns, place) & _L2)
+
+
+def is_dysarthric(columns: Mapping[str, Sequence[Any]], place: int) -> bool:
+    """Return whether an utterance is of a dysarthric speaker; a control by name is none, whatever its group says."""
+    return bool(_kinds(columns, place) & _DYSARTHRIC) and not is_control(columns, place)
+
+
+def original_name(speaker: str) -> str:
+    """Return the name that the corpus itself gives a speaker: F02 for UA-F02."""
+    return _PREFIX.sub("", speaker, count=1) if _PREFIX.match(speaker) else speaker
 
 
 def _kinds(columns: Mapping[str, Sequence[Any]], place: int) -> set[str]:

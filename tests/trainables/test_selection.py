@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables.errors import DataError
-from trainables.selection import Selection
+from trainables.selection import Selection, is_dysarthric, original_name
 
 ROWS = [
     ("a1", "train", "F01", "torgo", "dysarthric"), ("a2", "train", "FC01", "torgo", "word"),
@@ -49,6 +49,28 @@ def test_a_corpus_is_left_out_by_its_name_or_its_beginning(name: str) -> None:
 def test_the_speakers_of_l2_arctic_may_carry_the_letter_of_the_original(spelling: str) -> None:
     rows = [("a", "train", "SKA", "l2arctic", "l2"), ("b", "train", "ABA", "l2arctic", "l2"), *ROWS[:1]]
     assert names(Selection(l2_speakers=(spelling,)), rows) == ["a", "a1"]
+
+
+def test_the_names_of_the_importers_are_known_too() -> None:
+    rows = [
+        ("a", "train", "UA-CF03", "uaspeech", "word"), ("b", "train", "UA-F02", "uaspeech", "dysarthric"),
+        ("c", "train", "TORGO-MC04", "torgo", "word"), ("d", "train", "TORGO-M04", "torgo", "dysarthric"),
+        ("e", "train", "L2-ABA", "l2arctic", "l2"), ("f", "train", "L2-LXC", "l2arctic", "l2"),
+    ]  # fmt: skip
+    assert names(Selection(filter_controls=True), rows) == ["b", "d", "e", "f"]
+    for spelling in ("ABA", "LABA", "L2-ABA"):
+        assert names(Selection(l2_speakers=(spelling,)), rows) == ["a", "b", "c", "d", "e"]
+    with pytest.raises(DataError, match="they have: L2-ABA, L2-LXC"):
+        names(Selection(l2_speakers=("XC",)), rows)
+    assert [is_dysarthric(columns(rows), place) for place in range(6)] == [False, True, False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("speaker", "name"),
+    [("UA-F02", "F02"), ("TORGO-FC01", "FC01"), ("L2-ABA", "ABA"), ("SAP-1-2", "1-2"), ("F02", "F02"), ("LXC", "LXC")],
+)
+def test_the_name_that_the_corpus_gives_is_found(speaker: str, name: str) -> None:
+    assert original_name(speaker) == name
 
 
 def test_unknown_speakers_and_data_without_any_are_told() -> None:

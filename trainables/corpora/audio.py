@@ -6,12 +6,17 @@ S samples, C channels.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import soundfile
 import soxr
 
 SAMPLE_RATE_HZ = 16_000
+#: Five frames of wav2vec2; nothing that is said is shorter.
+SHORTEST_SECONDS = 0.1
+#: Root mean square around the mean, full scale = 1: -80 dB, three steps of 16 bits. No recorded room is as quiet.
+QUIETEST_RMS = 1e-4
 _FULL_SCALE = 32_767.0
 
 
@@ -30,7 +35,19 @@ def decode(encoded: bytes) -> np.ndarray:
         samples_S, int16; full scale is 32,767.
 
     Raises:
-        UnusableAudio: unreadable, without samples, with samples that are not finite, or digitally silent.
+        UnusableAudio: as `waveform` and `as_int16`.
+    """
+    return as_int16(waveform(encoded))
+
+
+def waveform(encoded: bytes) -> np.ndarray:
+    """Decode a sound file to 16 kHz mono.
+
+    Returns:
+        samples_S, float32, full scale 1.
+
+    Raises:
+        UnusableAudio: unreadable, without samples, or with samples that are not finite.
     """
     try:
         samples_SC, rate_hz = soundfile.read(io.BytesIO(encoded), dtype="float32", always_2d=True)
@@ -43,7 +60,35 @@ def decode(encoded: bytes) -> np.ndarray:
         raise UnusableAudio("empty", "no samples")
     if not np.isfinite(samples_S).all():
         raise UnusableAudio("unreadable", "samples that are not finite")
-    pcm_S = np.round(np.clip(samples_S, -1.0, 1.0) * _FULL_SCALE).astype(np.int16)
-    if not pcm_S.any():
-        raise UnusableAudio("silent", "every sample is zero")
-    return pcm_S
+    return samples_S
+
+
+def mean(channels: Sequence[np.ndarray]) -> np.ndarray:
+    """Average recordings of one utterance by several microphones, without shifting them against each other.
+
+    Args:
+        channels: samples_S of each; where one ends early, the others alone are averaged.
+    """
+    if len(channels) == 1:
+        return channels[0]
+    longest = max(len(samples_S) for samples_S in channels)
+    total_S, count_S = np.zeros(longest, dtype=np.float32), np.zeros(longest, dtype=np.float32)
+    for samples_S in channels:
+        total_S[: len(samples_S)] += samples_S
+        count_S[: len(samples_S)] += 1
+    return total_S / count_S
+
+
+def as_int16(samples_S: np.ndarray) -> np.ndarray:
+    """Quantise a waveform at 16 kHz that can be trained on.
+
+    Raises:
+        UnusableAudio: shorter than `SHORTEST_SECONDS`, or silent.
+    """
+    seconds = len(samples_S) / SAMPLE_RATE_HZ
+    if seconds < SHORTEST_SECONDS:
+        raise UnusableAudio("too_short", f"{seconds:.4f} s, below {SHORTEST_SECONDS:g} s")
+    rms = float(np.std(samples_S, dtype=np.float64))
+    if rms < QUIETEST_RMS:
+        raise UnusableAudio("silent", f"RMS {rms:.2g} of full scale, below {QUIETEST_RMS:g}")
+    return np.round(np.clip(samples_S, -1.0, 1.0) * _FULL_SCALE).astype(np.int16)

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet
 
+from trainables.corpora import importing
+from trainables.corpora.recordings import Found, Recording
 from trainables.errors import DataError
 
+OPTIONS: Mapping[str, tuple[str, ...]] = {}
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 NEEDED = ("utt_id", "audio", "transcript", "split")
 SPLITS = ("train", "validation", "test")
+_OF_RECORDINGS = ("utt_id", "audio", "transcript", "speaker", "corpus", "group", "split", "duration_seconds")
 _OTHER_NAMES = {"path": "audio", "file": "audio", "id": "utt_id", "text": "transcript"}
 _SPLIT_NAMES = {"dev": "validation", "valid": "validation", "val": "validation", "eval": "validation"}
 
@@ -35,6 +39,41 @@ class Manifest:
     path: Path
     rows: tuple[dict[str, str], ...]
     filled: dict[str, str]
+
+
+def find(root: Path, options: Mapping[str, str]) -> Found:
+    """Return the rows of a manifest as recordings.
+
+    Args:
+        root: the manifest.
+        options: none are known.
+
+    Raises:
+        DataError: as `read`; an option.
+    """
+    importing.settings("manifest", options, OPTIONS)
+    return found(read(root))
+
+
+def found(manifest: Manifest) -> Found:
+    """Return the rows of a manifest as recordings; columns that they do not know are kept as further columns."""
+    recordings = (
+        Recording(
+            utt_id=row["utt_id"],
+            audio=(str(audio_path(manifest.path.absolute(), row["audio"])) if row["audio"] else "",),
+            transcript=row["transcript"],
+            speaker=row["speaker"],
+            corpus=row["corpus"],
+            group=row["group"],
+            split=row["split"],
+            more={name: value for name, value in row.items() if name not in _OF_RECORDINGS},
+        )
+        for row in manifest.rows
+    )
+    notes = (
+        f"the manifest has no column {column}; {value!r} stands in for it" for column, value in manifest.filled.items()
+    )
+    return Found(tuple(recordings), notes=tuple(notes))
 
 
 def read(path: Path) -> Manifest:

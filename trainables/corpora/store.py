@@ -1,17 +1,13 @@
 """The store: a corpus decoded once into Arrow, memory-mapped by every trial on a node.
 
-A store is a folder: `utterances.arrow` (16 kHz mono int16 audio and the columns of the manifest), `rejects.parquet`
-(what cannot be used, with the reason) and `store.json` (fingerprint, vocabulary, counts). It is written under a
-temporary name and renamed, so a store that exists is whole.
+A store is a folder: `utterances.arrow` (the columns), `audio/*.arrow` (16 kHz mono int16), `places.arrow` (where the audio
+of each utterance is), `rejects.parquet` (what cannot be used, with the reason) and `store.json` (fingerprint, vocabulary,
+counts). Its audio may also lie in other stores, of which it is then a selection. A store that exists is whole.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,12 +18,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from trainables.corpora.audio import SAMPLE_RATE_HZ
+from trainables.corpora import remote, writing
+from trainables.corpora.writing import DESCRIPTION, PLACES, REJECTS, TABLE
 from trainables.errors import DataError
 from trainables.vocabulary import Vocabulary
 
-TABLE, REJECTS, DESCRIPTION = "utterances.arrow", "rejects.parquet", "store.json"
 _LITTLE_ENDIAN_INT16 = np.dtype("<i2")
+
+
+class _Recordings:
+    """The audio of one file, where it is mapped: Arrow's own access to a value copies it."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._chunks = [chunk for chunk in column.chunks if len(chunk)]
+        self._first = np.cumsum([0, *(len(chunk) for chunk in self._chunks)])
+
+    def samples(self, place: int) -> np.ndarray:
+        """Return samples_S of one row."""
+        number = int(np.searchsorted(self._first, place, side="right")) - 1
+        chunk = self._chunks[number]
+        _, offsets, audio = chunk.buffers()
+        start, end = np.frombuffer(offsets, np.int64, 2, 8 * (chunk.offset + place - int(self._first[number])))
+        item = _LITTLE_ENDIAN_INT16.itemsize
+        return np.frombuffer(audio, _LITTLE_ENDIAN_INT16, int(end - start) // item, int(start))
 
 
 @dataclass(frozen=True)
@@ -47,14 +60,23 @@ class Store:
         """Open a prepared store.
 
         Raises:
-            DataError: the folder is no store.
+            DataError: the folder is no store, or one of another version.
         """
         path = Path(path)
         try:
             description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(f"{path} is not a prepared store ({error})") from error
+        layout = description.get("layout", 1) if isinstance(description, dict) else None
+        if layout != writing.LAYOUT:
+            raise DataError(
+                f"{path} is a store of layout {layout!r}; this version reads {writing.LAYOUT}: prepare the data again"
+            )
         return cls(path, description)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the name of the folder, not what is mapped into memory."""
+        return Store, (self.path, self.description)
 
     @property
     def fingerprint(self) -> str:
@@ -66,11 +88,21 @@ class Store:
         """Characters of the training transcripts, as labels of a model that starts from scratch."""
         return Vocabulary(tuple(self.description["vocabulary"]))
 
+    @property
+    def identity(self) -> str:
+        """Hash of every file of the store."""
+        return remote.identity((self.path / DESCRIPTION).read_bytes())
+
     @cached_property
     def table(self) -> pa.Table:
-        """All utterances, memory-mapped: columns of the manifest, `transcript` (normalised), `audio`, `samples`."""
-        with pa.memory_map(str(self.path / TABLE)) as source:
-            return pa.ipc.open_file(source).read_all()
+        """All utterances, memory-mapped: columns of the manifest, `transcript` (normalised), `samples`."""
+        return _mapped(self.path / TABLE)
+
+    @cached_property
+    def places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the audio of each of the N utterances is: file_N, a place in `description["audio"]`, and row_N in it."""
+        table = _mapped(self.path / PLACES)
+        return table.column("file").to_numpy(), table.column("place").to_numpy()
 
     def columns(self, names: Sequence[str]) -> dict[str, list[Any]]:
         """Read columns as Python lists.
@@ -79,17 +111,40 @@ class Store:
             DataError: the store has no such column; the message lists those it has.
         """
         if missing := [name for name in names if name not in self.table.column_names]:
-            has = ", ".join(name for name in self.table.column_names if name != "audio")
+            has = ", ".join(self.table.column_names)
             raise DataError(f"the data has no column {', '.join(missing)}; it has: {has}")
         return {name: self.table.column(name).to_pylist() for name in names}
 
     def samples(self, row: int) -> np.ndarray:
         """Return the audio of a row as samples_S, int16, without copying."""
-        return np.frombuffer(self.table.column("audio")[row].as_buffer(), dtype=_LITTLE_ENDIAN_INT16)
+        file_N, place_N = self.places
+        return self._audio(int(file_N[row])).samples(int(place_N[row]))
 
     def rejects(self) -> list[dict[str, Any]]:
         """Return what was rejected: utt_id, reason, detail, split, group, speaker."""
         return pyarrow.parquet.read_table(self.path / REJECTS).to_pylist()
+
+    @cached_property
+    def _opened(self) -> dict[int, _Recordings]:
+        return {}
+
+    @cached_property
+    def _folders(self) -> dict[str, Path]:
+        return {}
+
+    def _audio(self, number: int) -> _Recordings:
+        """Map a file of audio, of this store or of the one that it selects from, when it is first asked for."""
+        if number not in self._opened:
+            entry = self.description["audio"][number]
+            location = entry.get("location")
+            if location is None:
+                folder = self.path
+            elif location in self._folders:
+                folder = self._folders[location]
+            else:
+                folder = self._folders[location] = _other_store(self.path, location, entry["identity"])
+            self._opened[number] = _Recordings(_mapped(folder / entry["file"]).column("audio"))
+        return self._opened[number]
 
 
 def write(
@@ -98,7 +153,7 @@ def write(
     rejects: Callable[[], Sequence[Mapping[str, str]]],
     describe: Callable[[list[dict[str, Any]]], dict[str, Any]],
 ) -> Store:
-    """Write a store whole or not at all.
+    """Write a store of few utterances, whole or not at all.
 
     Args:
         path: its folder, which must not exist.
@@ -106,93 +161,47 @@ def write(
         rejects: called after the last batch; the rejected rows.
         describe: called with all rows, without their audio; returns the content of `store.json`.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        seen: list[dict[str, Any]] = []
-        writer: pa.RecordBatchFileWriter | None = None
-        for rows in batches():
-            if not rows:
-                continue
-            batch = pa.RecordBatch.from_pylist(rows, schema=_schema(rows[0]))
-            writer = writer or pa.ipc.new_file(str(temporary / TABLE), batch.schema)
-            writer.write_batch(batch)
-            seen += [{key: value for key, value in row.items() if key != "audio"} for row in rows]
-        if writer is not None:
-            writer.close()
-        pyarrow.parquet.write_table(_rejects_table(rejects()), temporary / REJECTS)
-        description = describe(seen)
-        (temporary / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
-        for file in temporary.iterdir():
-            _flush_to_disk(file)
-        _rename(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with writing.temporary_folder(path) as temporary:
+        name = f"{writing.AUDIO_FOLDER}/00000.arrow"
+        (temporary / writing.AUDIO_FOLDER).mkdir()
+        seen = [row for rows in batches() for row in rows]
+        audio = pa.table({"audio": pa.array([row["audio"] for row in seen], type=pa.large_binary())})
+        with pa.OSFile(str(temporary / name), "wb") as sink, pa.ipc.new_file(sink, audio.schema) as writer:
+            writer.write_table(audio)
+        rows = [{key: value for key, value in row.items() if key != "audio"} for row in seen]
+        writing.write_rows(temporary, rows, [(0, place) for place in range(len(rows))])
+        writing.write_description(temporary, describe(rows), rejects(), [{"file": name}])
+        writing.put_in_place(temporary, path)
     return Store.open(path)
 
 
-def fingerprint(rows: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any]) -> str:
-    """Hash the utterances and how they were prepared; the order of the rows does not count.
+def audio_of(store: Store, location: str) -> list[dict[str, str]]:
+    """Say where the audio files of a store are, for a store that selects from it.
 
-    The audio enters by the hash of the file it came from (`audio_sha256`), so that the fingerprint is the same on
-    every machine, whatever version of the decoder it has.
+    Args:
+        store: its folder may be a copy.
+        location: folder or URI that names it on every node.
     """
-    whole = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
-    for line in sorted(json.dumps(dict(row), sort_keys=True, ensure_ascii=False) for row in rows):
-        whole.update(line.encode())
-    return whole.hexdigest()[:16]
-
-
-def counts(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Count utterances, speakers and seconds by split and group."""
-    cells: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        cells.setdefault((row["split"], row["group"]), []).append(row)
+    own = {"location": location, "identity": store.identity}
     return [
-        {
-            "split": split,
-            "group": group,
-            "utterances": len(cell),
-            "speakers": len({row["speaker"] for row in cell}),
-            "seconds": round(sum(row["samples"] for row in cell) / SAMPLE_RATE_HZ, 3),
-        }
-        for (split, group), cell in sorted(cells.items())
+        dict(entry) if "location" in entry else {"file": entry["file"], **own} for entry in store.description["audio"]
     ]
 
 
-def by_reason(rejects: Sequence[Mapping[str, str]]) -> dict[str, int]:
-    """Count rejected utterances by reason, most frequent first."""
-    return dict(Counter(reject["reason"] for reject in rejects).most_common())
+def _mapped(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).read_all()
 
 
-def rejects_by_group(rejects: Sequence[Mapping[str, str]]) -> dict[str, dict[str, int]]:
-    """Count rejected utterances by reason and group: what is missing may be missing from one group."""
-    return {
-        reason: dict(Counter(reject["group"] for reject in rejects if reject["reason"] == reason).most_common())
-        for reason in by_reason(rejects)
-    }
-
-
-def _schema(row: Mapping[str, Any]) -> pa.Schema:
-    special = {"audio": pa.large_binary(), "samples": pa.int64(), "duration_seconds": pa.float64()}
-    return pa.schema([(name, special.get(name, pa.string())) for name in row])
-
-
-def _rejects_table(rejects: Sequence[Mapping[str, str]]) -> pa.Table:
-    names = ("utt_id", "reason", "detail", "split", "group", "speaker")
-    return pa.Table.from_pylist([dict(row) for row in rejects], schema=pa.schema([(n, pa.string()) for n in names]))
-
-
-def _flush_to_disk(file: Path) -> None:
-    with file.open("rb") as handle:
-        os.fsync(handle.fileno())
-
-
-def _rename(temporary: Path, path: Path) -> None:
-    """Put the finished store in place; when another process was first with the same content, keep that one."""
+def _other_store(path: Path, location: str, identity: str) -> Path:
+    """Return the folder of a store that `path` selects from, on this node, and check that it is still the same."""
+    other = remote.fetch(location, identity) if remote.is_uri(location) else Path(location)
     try:
-        temporary.rename(path)
-    except OSError:
-        if not (path / DESCRIPTION).is_file():
-            raise
+        same = remote.identity((other / DESCRIPTION).read_bytes()) == identity
+    except OSError as error:
+        raise DataError(
+            f"{path} selects from the store {location!r}, which cannot be read ({error.strerror})"
+        ) from error
+    if not same:
+        raise DataError(f"{path} selects from the store {location!r}, which was made anew since; start the study again")
+    return other

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +176,14 @@ def test_missing_speaker_and_group_are_filled_and_said(folder: Path) -> None:
     rows = [{key: one[key] for key in ("utt_id", "audio", "transcript", "split")} for one in small_rows(folder)]
     store = made(folder, rows)
     assert store.description["filled"] == {"speaker": "unknown", "corpus": "manifest", "group": "all"}
+
+
+def test_audio_of_a_manifest_may_be_in_an_archive(folder: Path) -> None:
+    rows = small_rows(folder)
+    plain = made(folder, rows)
+    with zipfile.ZipFile(folder / "sound files.zip", "w") as archive:
+        for one in rows:
+            archive.write(folder / one["audio"], f"wav/{one['audio']}")
+            (folder / one["audio"]).unlink()
+            one["audio"] = f"sound files.zip!wav/{one['audio']}"
+    assert made(folder, rows, "zipped.csv").fingerprint == plain.fingerprint

@@ -1,0 +1,152 @@
+"""`prepare`: make a store of a corpus, or look at one: counts, lengths, rejects, and what its splits share."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from launcher import progress, results
+from launcher.data_sections import characters_table, count_tables, leak_table, length_tables, reject_table
+from launcher.sections import Table
+
+_PREPARE = "trainables.corpora.commands:prepare"
+_INSPECT = "trainables.corpora.commands:inspect"
+_NARROWEST = 120  # characters, where stdout is no terminal or a narrow one: a row stays on one line
+_WIDE = 100_000
+_SPEAKERS_PRINTED = 40
+_STEPS_WITHOUT_A_BAR = 10
+
+
+def prepare(
+    corpus: str, root: Path, out: Path, *, options: Sequence[str], split: str, workers: int | None, as_json: bool
+) -> None:
+    """Make a store and print what is in it; progress goes to stderr.
+
+    Args:
+        corpus: name of an importer.
+        root: where the corpus lies.
+        out: folder of the store.
+        options: NAME=VALUE for the importer.
+        split: a named split; "": that of the importer.
+        workers: processes that decode; None: one per core.
+        as_json: whether stdout is JSON alone.
+
+    Raises:
+        ValueError: with `is_request_error`, when the request cannot be carried out as it stands.
+    """
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE, soft_wrap=not sys.stderr.isatty())
+    with progress.reading(console, f"preparing {corpus}") as bar:
+        task = bar.add_task("audio", total=None)
+        said = [0]
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            step = _STEPS_WITHOUT_A_BAR * done // max(1, total)
+            if not console.is_terminal and step > said[0]:
+                said[0] = step
+                console.print(f"{done:,} of {total:,} utterances read", markup=False, highlight=False)
+
+        found = pkgutil.resolve_name(_PREPARE)(
+            corpus, root, out, options=options, split=split, workers=workers, progress=show
+        )
+    _print(found, as_json=as_json)
+    console.print(f"prepared; to train on it: --data {found['path']}", markup=False, highlight=False)
+
+
+def inspect(location: str, *, as_json: bool) -> None:
+    """Print what is in a store and write inspect.html into it (a store that is named by a URI gets no page).
+
+    Raises:
+        ValueError: with `is_request_error`, when it is no store or cannot be written to.
+    """
+    found = pkgutil.resolve_name(_INSPECT)(location)
+    _print(found, as_json=as_json)
+    if "://" not in location:
+        page = write_page(found, Path(found["path"]) / "inspect.html")
+        click.echo(f"page: {page}", err=True)
+
+
+def write_page(found: Mapping[str, Any], path: Path) -> Path:
+    """Write the page of a store, whole or not at all.
+
+    Returns:
+        `path`.
+    """
+    # Loading plotly takes a second, and most calls only print.
+    from launcher import pages
+    from launcher.data_sections import length_figures
+
+    content = {
+        "title": Path(found["path"]).name,
+        "facts": facts(found),
+        "warnings": found["leak_lines"],
+        "counted": count_tables(found),
+        "figures": length_figures(found),
+        "lengths": length_tables(found),
+        "leaks": leak_table(found),
+        "rejects": reject_table(found),
+        "characters": characters_table(found),
+        "notes": found["notes"],
+    }
+    html = pages.render("prepare.html.j2", content)
+    results.write_whole(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
+    return path
+
+
+def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a store is, as names and values."""
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in found["channels_left_out"].items())
+    rows = [
+        ("Store", found["path"]),
+        ("Source", found["source"]),
+        ("Fingerprint", found["fingerprint"]),
+        ("Split", found["split"] or "as in the corpus"),
+        ("Utterances", f"{found['utterances']:,}"),
+        ("Hours", f"{found['hours']:.2f}"),
+        ("Rejected", f"{sum(found['rejects'].values()):,}"),
+        ("Microphones left out", left_out),
+    ]
+    return [(name, str(value)) for name, value in rows if value != ""]
+
+
+def _print(found: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False))
+        return
+    console = Console(highlight=False)
+    if not console.is_terminal or console.width < _NARROWEST:
+        console = Console(highlight=False, width=_NARROWEST)
+    for name, value in facts(found):
+        console.print(Text(f"{name}: {value}", overflow="fold"))
+    tables = [*count_tables(found), *length_tables(found), leak_table(found), reject_table(found)]
+    for table in [*tables, characters_table(found)]:
+        console.print()
+        _print_table(console, table)
+    for note in found["notes"]:
+        console.print(Text(f"Note: {note}"))
+    for line in found["leak_lines"]:
+        console.print(Text(f"Shared: {line}", style="yellow"))
+
+
+def _print_table(console: Console, table: Table) -> None:
+    if not table.rows:
+        console.print(Text(f"{table.caption}: {table.empty}"))
+        return
+    shown = RichTable(title=Text(table.caption), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
+    for name, cell in zip(table.head, table.rows[0], strict=True):
+        shown.add_column(Text(name), justify="right" if cell.numeric else "left", overflow="fold")
+    for row in table.rows[:_SPEAKERS_PRINTED]:
+        shown.add_row(*(Text(cell.text) for cell in row))
+    console.print(shown)
+    if (more := len(table.rows) - _SPEAKERS_PRINTED) > 0:
+        console.print(Text(f"and {more:,} more: they are in inspect.html (prepare --inspect) and in --json"))

@@ -1,0 +1,141 @@
+"""The Speech Accessibility Project: mark-up becomes words, and a contributor's folder and list are compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainables.corpora import sap
+from trainables.corpora.recordings import Found
+from trainables.corpora.sample import manifest_path
+from trainables.errors import DataError
+from trainables.vocabulary import normalise
+
+WHO = "0a1b-22"
+
+
+@pytest.mark.parametrize(
+    ("raw", "without", "with_them"),
+    [
+        ("Turn on the light.", "Turn on the light.", "Turn on the light."),
+        ("#dis\nTurn (uh) on\xa0the (the) light", "Turn on the light", "Turn uh on the the light"),
+        ("[Tell me about your day] I (um) slept.", "I slept.", "I um slept."),
+        ("about your day] I slept [laughs] well", "I slept well", "I slept well"),
+        ("a {n:new york} b {word}", "a new york b word", "a new york b word"),
+        ("go (cs:hola) home (the", "go hola home (the", "go hola home (the"),
+        ("~C ~B wo* work", "C B wo work", "C B wo work"),
+        ("first line\r\nsecond line", "first line second line", "first line second line"),
+        ("(uh)", "", "uh"),
+    ],
+)
+def test_mark_up_becomes_two_references(raw: str, without: str, with_them: str) -> None:
+    assert sap.transcripts(raw) == (without, with_them)
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        ("[x]\n#ts\n0.5 1.2 hello", "time_stamps"), ("go {w:2} home", "unintelligible"),
+        ("go {u:guess}", "unintelligible"), ("go { } home", "unintelligible"),
+    ],
+)  # fmt: skip
+def test_transcripts_that_do_not_say_all_are_refused(raw: str, reason: str) -> None:
+    with pytest.raises(sap.Untranscribed) as caught:
+        sap.transcripts(raw)
+    assert caught.value.reason == reason
+
+
+def entry(name: str, transcript: object = "Hello there.") -> dict[str, Any]:
+    return {"Filename": name, "Prompt": {"Transcript": transcript, "Category Description": "Digital Assistant"}}
+
+
+def write(folder: Path, files: list[Any], sounds: tuple[str, ...], **more: Any) -> None:
+    folder.mkdir(parents=True)
+    content = {"Etiology": "Parkinson's Disease", "Files": files, **more}
+    (folder / f"{folder.name}.json").write_text(json.dumps(content), encoding="utf-8-sig")
+    for name in sounds:
+        (folder / name).write_bytes(next(iter(manifest_path().parent.glob("D1/*.flac"))).read_bytes())
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three splits; the first contributor has a good recording and one of every defect."""
+    files = [
+        entry(f"{WHO}_1.wav", "Hello (uh) there."), entry(f"{WHO}_gone.wav"), entry(f"{WHO}_none.wav", None),
+        entry(f"{WHO}_empty.wav"), entry(f"{WHO}_silent.wav", "(uh)"), entry(f"{WHO}_w.wav", "{w:1} you"),
+        entry(f"{WHO}_ts.wav", "#ts\n0 1 a"), entry(f"sub/{WHO}_1.wav"), {"Prompt": {}}, "text",
+        {"Filename": f"{WHO}_x.wav", "Prompt": "text"},
+    ]  # fmt: skip
+    sounds = tuple(f"{WHO}_{name}.wav" for name in ("1", "none", "silent", "w", "ts", "unlisted", "x"))
+    write(tmp_path / "TRAIN" / WHO, files, sounds)
+    (tmp_path / "TRAIN" / WHO / f"{WHO}_empty.wav").write_bytes(b"")
+    write(tmp_path / "Dev" / "c é", [entry("1.wav")], ("1.wav",))
+    write(tmp_path / "test" / "d4", [entry("d4_1.wav", "Good bye")], ("d4_1.wav",), Etiology=None)
+    write(tmp_path / "test" / "broken", [], ("broken_1.wav",))
+    (tmp_path / "test" / "broken" / "broken.json").write_text('{"Files": [')
+    (tmp_path / "test" / "bare").mkdir()
+    (tmp_path / "test" / "bare" / "bare_1.wav").write_bytes(b"x" * 100)
+    (tmp_path / "docs").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def found(root: Path) -> Found:
+    return sap.find(root, {})
+
+
+def test_what_can_be_used_is_found_with_its_columns(found: Found) -> None:
+    assert [(one.utt_id, one.speaker, one.split) for one in found.recordings] == [
+        ("SAP-c é_1", "SAP-c é", "validation"), (f"SAP-{WHO}_1", f"SAP-{WHO}", "train"), ("SAP-d4_1", "SAP-d4", "test"),
+    ]  # fmt: skip
+    one = found.recordings[1]
+    assert one.transcript == "Hello there."
+    assert (one.corpus, one.group, one.more["speaker_type"]) == ("sap", "dysarthric", "dysarthric")
+    assert one.more["transcript_with_disfluencies"] == "Hello uh there."
+    assert one.more["etiology"] == "Parkinson's Disease"
+    assert one.more["prompt_category"] == "Digital Assistant"
+    assert found.recordings[2].more["etiology"] == ""
+
+
+def test_equal_words_have_equal_prompt_ids(found: Found) -> None:
+    ids = {normalise(one.transcript): one.more["prompt_id"] for one in found.recordings}
+    assert len(ids) == len(set(ids.values())) == 2
+    assert found.recordings[0].more["prompt_id"] == found.recordings[1].more["prompt_id"]
+
+
+def test_every_defect_has_its_reason(found: Found) -> None:
+    reasons = {one.utt_id.removeprefix(f"SAP-{WHO}_"): one.reason for one in found.rejects}
+    assert reasons == {
+        "gone": "missing_file", "none": "no_transcript", "empty": "empty", "silent": "empty_transcript",
+        "w": "unintelligible", "ts": "time_stamps", "entry9": "unreadable_json", "entry10": "unreadable_json",
+        "x": "no_transcript", "unlisted": "no_transcript", "1": "duplicate",
+        "SAP-broken_1": "unreadable_json", "SAP-bare_1": "unreadable_json",
+    }  # fmt: skip
+    assert {one.split for one in found.rejects} == {"train", "test"}
+    assert {one.group for one in found.rejects} == {"dysarthric"}
+
+
+def test_a_contributor_in_two_splits_is_said_and_no_name_is_given_twice(root: Path) -> None:
+    write(root / "Dev" / WHO, [entry(f"{WHO}_1.wav")], (f"{WHO}_1.wav",))
+    found = sap.find(root, {})
+    assert any(note == f"contributors that are in more than one split: 1 ({WHO})" for note in found.notes)
+    names = [one.utt_id for one in found.recordings]
+    assert len(names) == len(set(names))
+
+
+def test_a_missing_split_is_said(tmp_path: Path) -> None:
+    write(tmp_path / "DEV" / "a", [entry("a_1.wav")], ("a_1.wav",))
+    assert sap.find(tmp_path, {}).notes == ("no folder for: test, train",)
+
+
+def test_a_wrong_root_says_what_was_expected_and_found(tmp_path: Path) -> None:
+    (tmp_path / "wavs").mkdir()
+    with pytest.raises(DataError, match=r"expected folders TRAIN, DEV or TEST .* has: wavs/"):
+        sap.find(tmp_path, {})
+    with pytest.raises(DataError, match="does not exist"):
+        sap.find(tmp_path / "none", {})
+    with pytest.raises(DataError, match="unknown option 'mic'"):
+        sap.find(tmp_path, {"mic": "M5"})

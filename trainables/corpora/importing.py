@@ -1,0 +1,94 @@
+"""What importers share: checked options, folders in a stable order, a look at a file before it is decoded."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from trainables.corpora.recordings import Found
+from trainables.errors import DataError
+
+#: A WAV file without samples is its header: 44 bytes.
+_WAV_HEADER_BYTES = 44
+_NAMES_SHOWN = 8
+
+
+def settings(corpus: str, options: Mapping[str, str], allowed: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """Fill in the defaults of an importer's options.
+
+    Args:
+        corpus: name of the importer, for messages.
+        options: what was asked for.
+        allowed: option name -> allowed values, the default first; an empty tuple allows any text, default "".
+
+    Raises:
+        DataError: an unknown option or value.
+    """
+    for name, value in options.items():
+        if name not in allowed:
+            raise DataError(f"{corpus}: unknown option {name!r}; allowed: {', '.join(allowed) or 'none'}")
+        if allowed[name] and value not in allowed[name]:
+            raise DataError(f"{corpus}: option {name} = {value!r}; allowed: {', '.join(allowed[name])}")
+    return {name: options.get(name, values[0] if values else "") for name, values in allowed.items()}
+
+
+def folders(folder: Path) -> dict[str, Path]:
+    """Return the folders in a folder by name, sorted, hidden ones left out.
+
+    Raises:
+        DataError: the folder cannot be listed.
+    """
+    return {name: path for name in _names(folder) if (path := folder / name).is_dir()}
+
+
+def files(folder: Path, suffix: str) -> dict[str, Path]:
+    """Return what ends in `suffix` (any case) in a folder by stem, sorted, hidden files left out.
+
+    Raises:
+        DataError: the folder cannot be listed.
+    """
+    return {os.path.splitext(name)[0]: folder / name for name in _names(folder) if name.lower().endswith(suffix)}
+
+
+def found_instead(folder: Path) -> str:
+    """Say what is in a folder in which something else was expected."""
+    if not folder.is_dir():
+        return f"{folder} is a file" if folder.exists() else f"{folder} does not exist"
+    names = [name + ("/" if (folder / name).is_dir() else "") for name in _names(folder)]
+    if not names:
+        return f"{folder} is empty"
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return f"{folder} has: {', '.join(names[:_NAMES_SHOWN])}{more}"
+
+
+def problem(path: Path) -> tuple[str, str] | None:
+    """Return (reason, detail) when a sound file cannot hold a recording; it is not decoded."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        return "missing_file", f"{path}: {error.strerror}"
+    if not stat.S_ISREG(status.st_mode):
+        return "missing_file", f"{path} is not a file"
+    if status.st_size <= _WAV_HEADER_BYTES:
+        return "empty", f"{path} has {status.st_size} bytes: no samples"
+    return None
+
+
+def joined(parts: Iterable[Found], notes: Sequence[str]) -> Found:
+    """Put what was found in several places one behind the other; their notes come before `notes`."""
+    parts = list(parts)
+    return Found(
+        tuple(recording for part in parts for recording in part.recordings),
+        tuple(reject for part in parts for reject in part.rejects),
+        (*(note for part in parts for note in part.notes), *notes),
+    )
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        # Copies made on a Mac have a hidden ._name beside each file.
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error.strerror}; check the path and its permissions") from error
