@@ -31,6 +31,11 @@ class TrainingConfiguration(BaseModel):
         description="The corpus: a manifest (.csv, .tsv, .jsonl, .parquet), a prepared store, or `sample`, "
         "which ships with lossgrid. A relative path is taken from the current folder.",
     )
+    split: str | None = Field(
+        None,
+        min_length=1,
+        description="Named split in place of the data's own, such as `independent` or `loso(speaker=UA-F02)`; None keeps it.",
+    )
     debug_dataset: ShareOrOff = Field(
         None,
         description="Share of each split that is kept, above 0 and at most 1, to try things out: that share of the "
@@ -79,7 +84,8 @@ class TrainingConfiguration(BaseModel):
         2000, ge=1, description="Most utterances measured; a sample stratified by group where there are more."
     )
     audit_exact: Count = Field(
-        0, description="Utterances whose gradient at all weights is measured too; one backward pass each."
+        0,
+        description="Utterances whose gradient at all weights is measured too: slow, one backward pass each or, for large models, more.",
     )
 
 

@@ -17,8 +17,8 @@ from trainables.corpora.audio import SAMPLE_RATE_HZ
 from trainables.corpora.store import Store
 from trainables.ctc import MicroBatch, assemble, frame_counts
 from trainables.reductions import Update
-from trainables.selection import EVERYTHING, KIND_COLUMNS, Selection
 from trainables.specaugment import TimeMasks
+from trainables.usage import WHOLE, Usage
 from trainables.vocabulary import Vocabulary, labels_needed
 
 
@@ -115,7 +115,7 @@ def split(
     model: Wav2Vec2ForCTC,
     columns: Sequence[str],
     reduction_group: str = "group",
-    selection: Selection = EVERYTHING,
+    usage: Usage = WHOLE,
 ) -> Split:
     """Take one split of a store, or several together.
 
@@ -126,23 +126,20 @@ def split(
         model: tells how many frames so much audio gives.
         columns: columns to carry along.
         reduction_group: column whose classes reductions weigh.
-        selection: which utterances are used at all.
+        usage: which utterances are used at all, and in which split.
 
     Raises:
         RuntimeError: an utterance cannot be aligned; preparation rejects those, so the store does not fit the model.
     """
     names = (name,) if isinstance(name, str) else tuple(name)
-    kinds = [column for column in KIND_COLUMNS if column in store.table.column_names]
-    wanted = dict.fromkeys(
-        ("utt_id", "transcript", "speaker", "corpus", "group", "split", "samples", reduction_group, *columns, *kinds)
-    )
-    every = store.columns(list(wanted))
+    wanted = ("utt_id", "transcript", "speaker", "corpus", "group", "split", "samples", reduction_group, *columns)
+    rows, used = usage.columns(store, wanted)
     # By name, not by place in the manifest: the order of its rows must not decide which utterances share an update.
-    row = sorted(
-        (position for position in selection.kept(every) if every["split"][position] in names),
-        key=lambda position: every["utt_id"][position],
+    places = sorted(
+        (place for place, value in enumerate(used["split"]) if value in names), key=lambda place: used["utt_id"][place]
     )
-    kept = {column: [values[position] for position in row] for column, values in every.items()}
+    row = [rows[place] for place in places]
+    kept = {column: [values[place] for place in places] for column, values in used.items()}
     labels = [vocabulary.encode(text) for text in kept["transcript"]]
     frames = frame_counts(model, kept["samples"])
     for utt_id, ids, count in zip(kept["utt_id"], labels, frames):

@@ -10,8 +10,8 @@ from typing import Any
 from trainables import variants
 from trainables.corpora.store import Store
 from trainables.errors import DataError
-from trainables.selection import KIND_COLUMNS, Selection
 from trainables.trial import checkpoint_of, trains
+from trainables.usage import Usage
 
 KEYS = frozenset(
     (
@@ -154,7 +154,7 @@ def of(sections: Mapping[str, Mapping[str, Any]], store: Store) -> ModelOptions:
     settings, training = sections["Model Configuration"], sections.get("Training Configuration", {})
     module = variants.load("trainables.models", settings["model_type"])
     options = _without_data(settings, module.KEYS)
-    rows = _Rows(store, Selection.of(training), options)
+    rows = _Rows(store, Usage.of(training), options)
     # A model that is scored and not trained has its classes; the data may hold some of them, in any split.
     known = {} if trains(sections) else module.saved(checkpoint_of(sections))
     if "branch_layers" in module.KEYS:
@@ -200,16 +200,13 @@ class _Rows:
     """The utterances of a trial, as far as the classes of its model are concerned."""
 
     store: Store
-    selection: Selection
+    usage: Usage
     options: ModelOptions
 
     def columns(self, *names: str) -> dict[str, list[Any]]:
-        """Read columns of the selected utterances."""
-        has = self.store.table.column_names
-        needed = ("utt_id", "split", "speaker", "corpus", *(kind for kind in KIND_COLUMNS if kind in has), *names)
-        every = self.store.columns(list(dict.fromkeys(needed)))
-        kept = self.selection.kept(every)
-        return {name: [every[name][place] for place in kept] for name in dict.fromkeys((*names, "split"))}
+        """Read columns of the utterances that are used, and their split."""
+        _, used = self.usage.columns(self.store, names)
+        return {name: used[name] for name in dict.fromkeys((*names, "split"))}
 
     def names(self, column: str) -> tuple[str, ...]:
         """List the classes of the training utterances, in order."""

@@ -20,10 +20,10 @@ from trainables.dataset import Loader, Split, UpdateLoader, UpdateSampler, split
 from trainables.evaluation import Evaluator
 from trainables.model_options import ModelOptions
 from trainables.reductions import Reduction
-from trainables.selection import Selection
 from trainables.specaugment import TimeMasks
 from trainables.trainer import UpdateTrainer
 from trainables.trial import Trial
+from trainables.usage import Usage
 from trainables.vocabulary import Vocabulary
 
 _OWN_MODEL_KEYS = frozenset(
@@ -118,7 +118,7 @@ def split_of(trial: Trial, name: str | Sequence[str], model: Wav2Vec2ForCTC, voc
     store = Store.open(trial.store)
     options = model_options.of(trial.sections, store)
     columns, column = (*trial.groups, *options.columns), trial.model.get("reduction_group", "group")
-    return routed(split(store, name, vocabulary, model, columns, column, Selection.of(trial.training)), options)
+    return routed(split(store, name, vocabulary, model, columns, column, Usage.of(trial.training)), options)
 
 
 def routed(utterances: Split, options: ModelOptions) -> Split:
