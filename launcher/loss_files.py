@@ -5,8 +5,9 @@ Pure but for reading the file. N utterances.
 
 from __future__ import annotations
 
+import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,22 +101,84 @@ def read(path: Path, request: Request, *, per_label: bool = False) -> Losses:
 
 
 def _table(path: Path) -> pd.DataFrame:
-    """Read the file with the values as they stand in it."""
+    """Read the file with the values as they stand in it.
+
+    Raises:
+        ConfigurationError: there is no such file, it is no table, or two columns have one name.
+    """
     kind = path.suffix.lower()
     if kind not in _KINDS:
         raise ConfigurationError(f"{str(path)!r}: losses are read from {', '.join(_KINDS)}; give such a file")
     try:
-        if kind == ".parquet":
-            return pd.read_parquet(path)
-        if kind == ".jsonl":
-            # Types are left alone: pandas would turn ids into numbers.
-            return pd.read_json(path, lines=True, dtype=False, encoding="utf-8-sig")
-        separator = "\t" if kind == ".tsv" else ","
-        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = _parsed(path, kind)
     except FileNotFoundError as error:
         raise ConfigurationError(f"{str(path)!r} does not exist; give a file of losses") from error
-    except (OSError, ValueError, AttributeError, pa.ArrowException) as error:  # Attribute: a line that is no object
+    except ConfigurationError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise ConfigurationError(f"{str(path)!r} cannot be read as {kind} ({error}); give a table in UTF-8") from error
+    table.columns = table.columns.map(str)
+    _refuse_same_names(path, list(table.columns))
+    return table
+
+
+def _parsed(path: Path, kind: str) -> pd.DataFrame:
+    if kind == ".parquet":
+        return pd.read_parquet(path)
+    if kind == ".jsonl":
+        _refuse_other_than_objects(path)
+        # Types are left alone: pandas would turn ids into numbers.
+        return pd.read_json(path, lines=True, dtype=False, convert_axes=False, encoding="utf-8-sig")
+    separator = "\t" if kind == ".tsv" else ","
+    _refuse_ragged_rows(path, separator)
+    return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig")
+
+
+def _refuse_ragged_rows(path: Path, separator: str) -> None:
+    """Refuse rows that do not have one field per column: pandas would shift or fill them without a word."""
+    header: list[str] | None = None
+    for line, row in _rows_of_text(path, separator):
+        if header is None:
+            header = row
+            _refuse_same_names(path, header)
+        if len(row) != len(header):
+            raise ConfigurationError(
+                f"{path}: line {line} has {len(row)} fields and the header has {len(header)}; give every row one field per "
+                "column (a field that holds the separator needs quotes)"
+            )
+
+
+def _rows_of_text(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Give each row with the line that it begins on, counted from 1; blank lines are none."""
+    line = 1
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        rows = csv.reader(lines, delimiter=separator, strict=True)
+        try:
+            for row in rows:
+                if row and not (len(row) == 1 and row[0].isspace()):
+                    yield line, row
+                line = rows.line_num + 1
+        except csv.Error as error:
+            raise ConfigurationError(
+                f"{path}: the row that begins on line {line} cannot be read ({error}); correct its quotes"
+            ) from error
+
+
+def _refuse_other_than_objects(path: Path) -> None:
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip() and not line.lstrip().startswith("{"):
+                raise ConfigurationError(
+                    f"{path}: line {number} is {line.strip()[:40]!r}; every line of a .jsonl must be one object with the "
+                    'names of its columns, as {"group": "word", "loss": 1.5, "length": 4}'
+                )
+
+
+def _refuse_same_names(path: Path, names: Sequence[str]) -> None:
+    """Refuse columns of one name; those without a name cannot be asked for, so they may be several."""
+    same = sorted({name for name in names if name and names.count(name) > 1})
+    if same:
+        raise ConfigurationError(f"{path}: more than one column is called {same}; give every column its own name")
 
 
 def _columns(path: Path, table: pd.DataFrame, wanted: Mapping[str, str]) -> dict[str, str]:

@@ -9,11 +9,14 @@ import pandas as pd
 
 from launcher.loss_files import Losses
 
+_LEAST_FREEDOM = 1e-8  # 1 - leverage below this is rounding; HC3 divides the residual by it
+
 
 def regress(losses: Losses, *, clustered: bool) -> tuple[pd.DataFrame, list[str]]:
     """Regress loss on length and group: what a group's losses are above those of another at equal length.
 
-    A group of one utterance would be fitted exactly, which leaves no error to estimate, so it is left out.
+    A group of one utterance would be fitted exactly, which leaves no error to estimate, so it is left out. Where length
+    varies apart from the groups in one utterance only, that one is fitted exactly too, and there is no regression.
 
     Args:
         losses: the losses; the first group is the one that others are compared with.
@@ -34,6 +37,9 @@ def regress(losses: Losses, *, clustered: bool) -> tuple[pd.DataFrame, list[str]
         return pd.DataFrame(), [*notes, "There is no regression: length does not vary apart from the groups."]
     if frame["loss"].nunique() == 1:
         return pd.DataFrame(), [*notes, "There is no regression: all losses are equal."]
+    if (_leverage(design) > 1 - _LEAST_FREEDOM).any():
+        alone = "There is no regression: length varies apart from the groups in one utterance only"
+        return pd.DataFrame(), [*notes, f"{alone}, which leaves no error to estimate."]
     speaker_N = pd.factorize(frame["speaker"])[0] if clustered else None
     if speaker_N is not None and speaker_N.max() < design.shape[1]:
         few = f"There is no regression: {speaker_N.max() + 1} speakers are too few for {design.shape[1]} terms."
@@ -46,6 +52,13 @@ def _design(frame: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
     columns = {"intercept": np.ones(len(frame)), "length (each label)": frame["length"].to_numpy(dtype=float)}
     columns |= {f"{name} (against {groups[0]})": (frame["group"] == name).to_numpy() * 1.0 for name in groups[1:]}
     return pd.DataFrame(columns)
+
+
+def _leverage(design: pd.DataFrame) -> np.ndarray:
+    """Return how far each row determines its own fit, [N]: 1 where it is fitted exactly, whatever its loss is."""
+    x_NK = design.to_numpy(dtype=float)
+    basis_NK, _ = np.linalg.qr(x_NK / np.abs(x_NK).max(axis=0))
+    return (basis_NK**2).sum(axis=1)
 
 
 def _fit(loss_N: np.ndarray, design: pd.DataFrame, speaker_N: np.ndarray | None) -> pd.DataFrame:

@@ -86,7 +86,7 @@ def content(tables: StudyTables) -> dict[str, Any]:
     """Return what the template shows: text, `sections.Table`s and `sections.Figure`s."""
     study = tables.study
     results = with_columns(tables.results, _RESULT_COLUMNS)
-    baseline, baseline_problem = _baseline(results, study.get("baseline"))
+    baseline, baseline_problem = _baseline(results, study)
     summary = summary_by_variant(results, "wer")
     paired = paired_to_baseline(results, tables.utterances, baseline)
     found = answer(results, summary, paired, baseline)
@@ -121,16 +121,23 @@ def content(tables: StudyTables) -> dict[str, Any]:
 def _audit(tables: StudyTables, results: pd.DataFrame, groups: list[str]) -> AuditSection:
     """Compose what the audits found; the losses are those of the audited utterances, or else of the evaluated ones."""
     losses = tables.utterances if tables.audit.empty else tables.audit
-    return audit_section(tables.shares, tables.exact, losses, results, groups)
+    axes, baseline = list(tables.study.get("axes") or {}), tables.study.get("baseline")
+    return audit_section(tables.shares, tables.exact, losses, results, groups, axes=axes, baseline=baseline)
 
 
-def _baseline(results: pd.DataFrame, wanted: str | None) -> tuple[str | None, list[str]]:
-    """Return the baseline to compare with; one that is not in the study is reported, not an error."""
-    if wanted is None or wanted in set(results["variant"]):
+def _baseline(results: pd.DataFrame, study: dict[str, Any]) -> tuple[str | None, list[str]]:
+    """Return the baseline to compare with; one that is not in the study is reported, not an error.
+
+    A study records the variant that it found (`baseline`; null where there is none) and the words that asked for it
+    (`baseline_wanted`; null where nobody asked).
+    """
+    wanted = study.get("baseline")
+    if wanted is not None and wanted in set(results["variant"]):
         return pick_baseline(results, wanted), []
     baseline = pick_baseline(results, None)
-    if baseline is None:
-        return None, []
+    wanted = study.get("baseline_wanted") if wanted is None else wanted
+    if baseline is None or wanted is None:
+        return baseline, []
     problem = f"The baseline {wanted!r} is not a variant of this study; compared with {baseline!r} instead."
     return baseline, [problem]
 

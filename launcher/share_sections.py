@@ -16,9 +16,10 @@ from launcher.loss_files import MOST_GROUPS, Losses
 from launcher.loss_sections import tables as loss_tables
 from launcher.loss_stats import analyse, stack
 from launcher.sections import Cell, Figure, Table, number, rate, text
-from launcher.share_stats import PHASES, mean_shares, ordered_columns, sentence
+from launcher.share_stats import CELL, PHASES, baseline_cell, cells, ordered_columns, sentence, shares_by_cell
 from launcher.stats import NO_GROUP, with_columns
 
+MOST_DRAWN = 6  # cells; each is a figure per column and phase, and a page of fifty cannot be read
 NO_SHARES = "No audit was made in this study, so it is not known which utterances each reduction listens to."
 
 
@@ -51,9 +52,10 @@ class AuditSection:
 
 
 def audit_section(
-    shares: pd.DataFrame, exact: pd.DataFrame, losses: pd.DataFrame, results: pd.DataFrame, groups: Sequence[str]
-) -> AuditSection:
-    """Compose the section.
+    shares: pd.DataFrame, exact: pd.DataFrame, losses: pd.DataFrame, results: pd.DataFrame, groups: Sequence[str],
+    *, axes: Sequence[str] = (), baseline: str | None = None,
+) -> AuditSection:  # fmt: skip
+    """Compose the section; where the study varies more than reduction and seed, each cell of that for itself.
 
     Args:
         shares: rows of all trials; may be empty.
@@ -61,55 +63,73 @@ def audit_section(
         losses: losses of utterances of all trials, with trial_id and phase; may be empty.
         results: the trials.
         groups: the columns that the study compares.
+        axes: names of the axes of the study.
+        baseline: variant whose cell the sentence speaks of; else it speaks of the first.
     """
     loss_section = losses_by_group(losses, results, groups)
-    if shares.empty:
+    by_cell = shares_by_cell(shares, results, axes, baseline)
+    if not by_cell:
         return AuditSection(NO_SHARES, (), None, loss_section)
-    means = mean_shares(shares, results)
-    columns = ordered_columns(means, list(groups))
+    cell_of = cells(results, axes)
+    cell, means = next(iter(by_cell.items()))
+    columns = ordered_columns(pd.concat(by_cell.values()), list(groups))
+    whose = "the baseline's among" if cell == baseline_cell(results, cell_of, baseline) else "the first of"
+    of_cell = f"{cell} ({whose} {count(len(by_cell), 'audited cell')}): " if cell else ""
     return AuditSection(
-        sentence(means, columns[0]),
-        tuple(_column(means[means["column"] == name], name) for name in columns),
-        _exact_table(exact) if len(exact) else None,
+        of_cell + sentence(means, columns[0]),
+        tuple(_column(by_cell, name) for name in columns),
+        _exact_table(exact, cell_of) if len(exact) else None,
         loss_section,
     )
 
 
-def _column(means: pd.DataFrame, name: str) -> Column:
-    phases = [phase for phase in PHASES if (means["phase"] == phase).any()]
-    figures = tuple((PHASES[phase], _figure(means[means["phase"] == phase], name, phase)) for phase in phases)
-    return Column(name, figures, _table(means, name))
+def _column(by_cell: Mapping[str, pd.DataFrame], name: str) -> Column:
+    figures = []
+    for rank, (cell, means) in enumerate(list(by_cell.items())[:MOST_DRAWN]):
+        rows = means[means["column"] == name]
+        for phase in PHASES:
+            part = rows[rows["phase"] == phase]
+            if len(part):
+                when = f"{cell}: {PHASES[phase]}" if cell else PHASES[phase]
+                slug = f"{name}-{phase}-{rank + 1}" if cell else f"{name}-{phase}"
+                figures.append((when, _figure(part, name, phase, when, slug)))
+    table = pd.concat(by_cell.values())
+    return Column(name, tuple(figures), _table(table[table["column"] == name], name, len(by_cell)))
 
 
-def _figure(means: pd.DataFrame, column: str, phase: str) -> Figure:
+def _figure(means: pd.DataFrame, column: str, phase: str, when: str, slug: str) -> Figure:
     own = list(means.loc[means["own"], "reduction"].unique())
     bars = means[["reduction", "class"]].assign(share=means["gradient_share"])
     reference = means.groupby("class", sort=False)["utterance_share"].mean()
     drawn = share_plots.share_bars(bars, reference, own)
     caption = (
-        f"{PHASES[phase]}: who has the gradient, by {column}. The bar at the top is the share of utterances; a class "
+        f"{when}: who has the gradient, by {column}. The bar at the top is the share of utterances; a class "
         "that is wider below it is listened to more than its number. Bold: a reduction of this study"
         f"{', on the models that it trained; any other on all of them' if phase == 'final' else ''}."
     )
-    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{column}-{phase}")
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", slug)
     return sections.figure(f"shares-{slug}", caption, drawn, means, f"gradient_shares_{slug}.csv")
 
 
-def _table(means: pd.DataFrame, column: str) -> Table:
+def _table(means: pd.DataFrame, column: str, num_cells: int) -> Table:
     """List every reduction and class: what it has of the utterances, and what of loss and gradient."""
     shown = share_plots.short_names(means["reduction"])
+    several = CELL in means.columns
     rows = tuple(
         (
+            *((text(row[CELL]),) if several else ()),
             text(shown[row["reduction"]]), text(row["class"]), text(row["phase"]), rate(row["utterance_share"]),
             _with_range(row), _factor(row["factor"]), rate(row["loss_share"]), rate(row["label_share"]),
             rate(row["second_share"]), number(row["cosine_to_rest"], "{:+.2f}"), sections.whole(row["models"]),
         )
         for row in means.to_dict("records")
     )  # fmt: skip
-    head = ("reduction", column, "model", "utterances", "gradient [range]", "gradient / utterances", "loss", "labels",
-            "seconds", "cosine to the rest", "models")  # fmt: skip
+    head = (*((CELL,) if several else ()), "reduction", column, "model", "utterances", "gradient [range]",
+            "gradient / utterances", "loss", "labels", "seconds", "cosine to the rest", "models")  # fmt: skip
     slug = re.sub(r"[^A-Za-z0-9_-]+", "-", column)
-    return Table(f"shares-table-{slug}", f"Shares by {column}, mean over models", head, rows, "Nothing was audited.")
+    caption = f"Shares by {column}, mean over {'the models of a cell' if several else 'models'}"
+    caption += f"; the first {MOST_DRAWN} of {num_cells} cells are drawn" if num_cells > MOST_DRAWN else ""
+    return Table(f"shares-table-{slug}", caption, head, rows, "Nothing was audited.")
 
 
 def _with_range(row: Mapping[Any, Any]) -> Cell:
@@ -124,24 +144,26 @@ def _factor(value: Any) -> Cell:
     return number(value, "\N{MULTIPLICATION SIGN}{:.2f}")
 
 
-def _exact_table(exact: pd.DataFrame) -> Table:
+def _exact_table(exact: pd.DataFrame, cell_of: Mapping[str, str]) -> Table:
     """Say how well the gradient at the output layer, which all shares are made from, stands for that of all weights."""
     names = ["norm_pearson", "norm_spearman", "cosines_pearson", "largest_difference"]
     table = with_columns(exact, ["trial_id", "phase", "reduction", "column", "utterances", *names])
+    table = table.assign(**{CELL: table["trial_id"].map(cell_of) if cell_of else ""})
     rows = []
-    for phase, part in table.groupby("phase", sort=False):
+    for (cell, phase), part in table.groupby([CELL, "phase"], sort=False):
         models = part.groupby("trial_id", sort=False)[names].first().astype(float)
         # Every utterance is in one class of each column, under every reduction.
         sizes = part.groupby(["trial_id", "reduction", "column"])["utterances"].sum()
         rows.append(
             (
-                text(phase), sections.whole(len(models)), sections.whole(sizes.max()),
+                *((text(cell),) if cell_of else ()), text(phase), sections.whole(len(models)),
+                sections.whole(sizes.max()),
                 *(number(models[name].mean(), "{:.3f}") for name in names[:3]),
                 number(models["largest_difference"].max(), "{:.1f} points", 100.0),
             )
         )  # fmt: skip
-    head = ("model", "trials", "utterances", "norms: Pearson r", "norms: Spearman rho", "cosines of pairs: Pearson r",
-            "largest difference of a share")  # fmt: skip
+    head = (*((CELL,) if cell_of else ()), "model", "trials", "utterances", "norms: Pearson r", "norms: Spearman rho",
+            "cosines of pairs: Pearson r", "largest difference of a share")  # fmt: skip
     caption = "Gradient at the output layer, which the shares are made from, beside the gradient at all trained weights"
     return Table("shares-exact", caption, head, tuple(rows), "Gradients at all weights were not measured.")
 

@@ -7,12 +7,15 @@ add up to 1, and one may be negative: a class that pulls against the others.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from launcher.stats import with_columns
 
+CELL = "cell"
+"""Column that says which of the models of a study a row is of, where more varies than reduction and seed."""
 PHASES = {"initial": "Before training", "final": "After training", "measured": "As it stands"}
 _KEYS = ["phase", "reduction", "column", "class"]
 _SHARES = ["utterance_share", "label_share", "second_share", "loss_share", "gradient_norm_share", "gradient_share",
@@ -22,21 +25,82 @@ _MOST_NAMED = 4  # reductions of different shares in the sentence
 
 
 def own_reductions(results: pd.DataFrame) -> dict[str, str]:
-    """Return the reduction that each trial is trained with, by trial id, in the order of the study."""
-    table = with_columns(results, ["trial_id", "config"])
-    if "reduction" in table.columns:
-        known = dict(zip(table["trial_id"], table["reduction"], strict=True))
-    else:
-        known = {str(row.trial_id): _configured(row.config) for row in table.itertuples()}
-    return {trial: str(reduction) for trial, reduction in known.items() if isinstance(reduction, str)}
+    """Return the reduction that each trial is trained with, by trial id, in the order of the study.
+
+    What a trial says that it used goes before what was asked of it: `dataset_loss_weighting` makes a weighted reduction
+    of `mean`, with names that only the data know.
+    """
+    table = with_columns(results, ["trial_id", "config", "reduction_used"])
+    asked = table["reduction"] if "reduction" in table.columns else table["config"].map(_configured)
+    known = table["reduction_used"].where(table["reduction_used"].notna(), asked)
+    pairs = zip(table["trial_id"], known, strict=True)
+    return {str(trial): reduction for trial, reduction in pairs if isinstance(reduction, str)}
 
 
 def _configured(config: Any) -> str | None:
     return json.loads(config)["Model Configuration"]["reduction"] if isinstance(config, str) else None
 
 
+def cells(results: pd.DataFrame, axes: Sequence[str]) -> dict[str, str]:
+    """Say of which models each trial is: its values on all axes that vary beside reduction and seed.
+
+    Args:
+        results: the trials, with a column per axis.
+        axes: names of the axes of the study.
+
+    Returns:
+        trial id -> cell, for example `model_type=tiny`, in the order of the study; empty where nothing else varies.
+    """
+    table = with_columns(results, ["trial_id"])
+    names = [name for name in axes if name not in ("reduction", "seed") and name in table.columns]
+    varied = [name for name in names if table[name].astype(str).nunique() > 1]
+    if not varied:
+        return {}
+    return {
+        str(row["trial_id"]): ", ".join(f"{name}={row[name]}" for name in varied) for row in table.to_dict("records")
+    }
+
+
+def shares_by_cell(
+    shares: pd.DataFrame, results: pd.DataFrame, axes: Sequence[str], baseline: str | None = None
+) -> dict[str, pd.DataFrame]:
+    """Average the shares over models of one kind: what the study varies beside reduction and seed is kept apart.
+
+    Args:
+        shares: the table of shares of all trials; may be empty.
+        results: the trials.
+        axes: names of the axes of the study.
+        baseline: variant whose cell comes first.
+
+    Returns:
+        cell -> `mean_shares` of its trials, with the cell as first column; cells without shares are left out. Where
+        nothing else varies, one entry with an empty name and no such column.
+    """
+    if shares.empty:
+        return {}
+    cell_of = cells(results, axes)
+    if not cell_of:
+        return {"": mean_shares(shares, results)}
+    of_trial, of_row = results["trial_id"].map(cell_of), shares["trial_id"].map(cell_of)
+    first = baseline_cell(results, cell_of, baseline)
+    found = {}
+    for cell in dict.fromkeys([*filter(None, [first]), *cell_of.values()]):
+        if (of_row == cell).any():
+            means = mean_shares(shares[of_row == cell], results[of_trial == cell])
+            means.insert(0, CELL, cell)
+            found[cell] = means
+    return found
+
+
+def baseline_cell(results: pd.DataFrame, cell_of: dict[str, str], baseline: str | None) -> str | None:
+    """Return the cell of a variant; None where the study has no such variant."""
+    trials = with_columns(results, ["trial_id", "variant"])
+    of_baseline = trials.loc[trials["variant"] == baseline, "trial_id"]
+    return None if baseline is None or of_baseline.empty else cell_of.get(str(of_baseline.iloc[0]))
+
+
 def mean_shares(shares: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
-    """Average the shares over models.
+    """Average the shares over models; give it models of one kind.
 
     Before training, trials that start from the same model have the same numbers and count once. After training, a
     reduction of the study is taken on the models that it trained, any other on all trained models. Where nothing was

@@ -133,7 +133,15 @@ def test_a_table_that_cannot_be_used_is_told(tmp_path: Path, table: pd.DataFrame
         ("losses.csv", b"", "cannot be read as .csv"),
         ("losses.csv", "task,löss\n".encode("latin-1"), "cannot be read as .csv"),
         ("losses.jsonl", b"{half", "cannot be read as .jsonl"),
-        ("losses.jsonl", b"3\n4\n", r"cannot be read as .jsonl|no column is called"),
+        ("losses.jsonl", b"3\n4\n", "line 1 is '3'; every line of a .jsonl must be one object"),
+        ("losses.jsonl", b"[1.5, 0, 3]\n[2.5, 1, 4]\n", r"line 1 is '\[1.5, 0, 3\]'; every line"),
+        ("losses.jsonl", b'{"task": 0, "loss": 1, "length": 2}\n\n[1, 2, 3]\n', "line 3 is"),
+        ("losses.csv", b"task,loss,length\n0,1.5,3\n1,2.5,4,x\n", "line 3 has 4 fields and the header has 3"),
+        ("losses.csv", b"task,loss,length\nx,0,1.5,3\nx,1,2.5,4\n", "line 2 has 4 fields and the header has 3"),
+        ("losses.tsv", b"task\tloss\tlength\n0\t1.5\n", "line 2 has 2 fields and the header has 3"),
+        ("losses.csv", b'task,loss,length\n"two\nlines",1.5,3\n\n0,2.5\n', "line 5 has 2 fields"),
+        ("losses.csv", b'task,loss,length\n0,1.5,3\n"1,2.5,4\n', "row that begins on line 3 cannot be read"),
+        ("losses.csv", b"task,loss,loss,length\n0,1.5,9,3\n", r"more than one column is called \['loss'\]"),
         ("losses.parquet", b"PAR1 no", "cannot be read as .parquet"),
     ],
 )
@@ -144,6 +152,21 @@ def test_a_file_that_is_no_table_is_told(tmp_path: Path, name: str, content: byt
         read(path, PLAIN)
     with pytest.raises(ConfigurationError, match="does not exist"):
         read(tmp_path / "nowhere.csv", PLAIN)
+
+
+def test_columns_without_a_name_blank_lines_and_quotes_are_read_as_ever(tmp_path: Path) -> None:
+    path = tmp_path / "losses.csv"
+    path.write_bytes(b'\n,task,loss,length,\n0,"a, b",1.5,3,\n  \n1,"say ""c""",2.5,4,\n\n')
+    losses = read(path, PLAIN)
+    assert list(losses.frame["group"]) == ["a, b", 'say "c"']
+    assert list(losses.frame["loss"]) == [1.5, 2.5]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_columns_that_are_called_by_numbers_can_be_named(tmp_path: Path, kind: str) -> None:
+    path = written(tmp_path, pd.DataFrame({0: [1.5, 2.5], 1: ["a", "b"], 2: [3, 4]}), kind)
+    losses = read(path, Request({"loss": "0", "group": "1", "length": "2"}))
+    assert list(losses.frame["loss"]) == [1.5, 2.5]
 
 
 def test_a_byte_order_mark_and_windows_line_ends_change_nothing(tmp_path: Path) -> None:

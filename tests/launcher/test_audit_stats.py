@@ -218,6 +218,11 @@ def test_the_errors_of_the_regression_are_hc3_or_clustered_in_closed_form() -> N
     ("data", "note"),
     [
         (losses(list("aabb"), [1, 2, 3, 4], [2, 2, 5, 5]), "length does not vary apart from the groups"),
+        (
+            losses(["a"] * 6, [1, 4, 2, 3, 9, 2], [5, 5, 5, 5, 5, 9]),
+            "length varies apart from the groups in one utterance",
+        ),
+        (losses(list("aaabbb"), range(6), [2, 2, 7, 3, 3, 3], list("rstuvw")), "which leaves no error to estimate"),
         (losses(list("ab"), [1, 2], [1, 2]), "leaves out groups of one utterance: a, b"),
         (losses(list("aaa"), [2, 2, 2], [1, 2, 3]), "all losses are equal"),
         (losses(["a"] * 6, range(6), range(6), list("xyxyxy")), "2 speakers are too few for 2 terms"),
@@ -227,6 +232,19 @@ def test_without_a_regression_the_reason_is_told(data: Losses, note: str) -> Non
     found = analyse(data)
     assert found.regression.empty
     assert any(note in line for line in found.notes)
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_a_regression_does_not_hang_on_the_order_of_the_rows(place: int) -> None:
+    # One utterance that determines its own fit has a residual of rounding, which HC3 divides by rounding.
+    loss, length = [3.1, 4.7, 2.2, 6.9, 5.3], [5.0] * 5
+    length[place] = 11.0
+    assert analyse(losses(["a"] * 5, loss, length)).regression.empty
+    length[place - 1] = 8.0  # a second one that varies, and there is an error to estimate
+    ordered = np.argsort(length, kind="stable")
+    given = analyse(losses(["a"] * 5, loss, length)).regression
+    sorted_ = analyse(losses(["a"] * 5, np.array(loss)[ordered], np.array(length)[ordered])).regression
+    assert list(given["standard_error"]) == pytest.approx(list(sorted_["standard_error"]))
 
 
 def test_one_utterance_and_equal_losses_give_dashes_not_errors() -> None:

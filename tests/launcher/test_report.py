@@ -137,6 +137,10 @@ STAGES = {
         replace(FULL, study={**FULL.study, "baseline": "reduction=none"}),
         "is not a variant of this study",
     ),
+    "baseline that names nothing": (
+        replace(FULL, study={**FULL.study, "baseline": None, "baseline_wanted": "zzz"}),
+        "The baseline &#39;zzz&#39; is not a variant of this study; compared with &#39;reduction=mean&#39; instead.",
+    ),
     "missing group column": (replace(FULL, study={**FULL.study, "groups": ["l1"]}), "has no column"),
     "mixed data": (
         with_results(FULL, data_fingerprint=["ab12cd34", *["ffff0000"] * 7]),
@@ -145,6 +149,15 @@ STAGES = {
     "no history": (replace(FULL, history=EMPTY), "No update has been logged yet"),
     "no rejects": (replace(FULL, rejects=EMPTY), "Every utterance of the data could be used"),
 }
+
+
+def test_a_baseline_that_was_found_or_never_asked_for_is_no_warning() -> None:
+    for recorded in (
+        {"baseline": "reduction=sum", "baseline_wanted": "sum"},
+        {"baseline": None, "baseline_wanted": None},
+        {"baseline": None},
+    ):
+        assert report.content(replace(FULL, study={**FULL.study, **recorded}))["warnings"] == []
 
 
 @pytest.mark.parametrize("stage", STAGES)
