@@ -6,6 +6,7 @@ function and its name in `RULES`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from launcher.config_schema import TRAINER
 from launcher.config_values import ConfigurationError
 
 _EVALUATES = ("epoch", "steps")
+_SCORE = re.compile(r"(?:eval_)?(?:wer|cer|nll_per_label)(?:/.+)?")
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,11 @@ def _given(configuration: Configuration, names: tuple[str, ...]) -> list[str]:
 
 
 def _something_to_do(configuration: Configuration) -> Iterator[Finding]:
-    if not _argument(configuration, "do_train") and not _argument(configuration, "do_eval"):
-        yield Finding("do_train = False with do_eval = False leaves nothing to do; leave one of them out")
+    asked = _argument(configuration, "do_train") or _argument(configuration, "do_eval")
+    if not asked and not configuration.training.audit:
+        yield Finding(
+            "do_train = False with do_eval = False and audit = False leaves nothing to do; leave one of them out"
+        )
 
 
 def _test_split_is_for_the_end(configuration: Configuration) -> Iterator[Finding]:
@@ -152,6 +157,37 @@ def _best_model_is_saved(given: Mapping[str, Any], configuration: Configuration,
 def _one_precision(configuration: Configuration) -> Iterator[Finding]:
     if _argument(configuration, "bf16") and _argument(configuration, "fp16"):
         yield Finding("bf16 = True and fp16 = True exclude each other; keep bf16 where the device has it")
+    if configuration.model.match_step and _argument(configuration, "fp16"):
+        yield Finding("match_step = True cannot be told from fp16's loss scaling; use bf16 = True, or neither")
+
+
+def _watched_score(configuration: Configuration) -> Iterator[Finding]:
+    metric = configuration.trainer_arguments.get("metric_for_best_model")
+    if metric is None:
+        return
+    if not _SCORE.fullmatch(str(metric)):
+        yield Finding(
+            f"metric_for_best_model = {metric} is not measured; choose wer, cer or nll_per_label, of all utterances or of a "
+            "group: wer/word"
+        )
+    elif not configuration.training.early_stopping and not _argument(configuration, "load_best_model_at_end"):
+        yield Finding(
+            warning=f"metric_for_best_model = {metric}: no effect without early_stopping or load_best_model_at_end = True"
+        )
+
+
+def _what_cannot_be_kept(configuration: Configuration) -> Iterator[Finding]:
+    """Find settings of transformers that would spoil a result without a word."""
+    given = configuration.trainer_arguments
+    best = configuration.training.early_stopping or given.get("load_best_model_at_end")
+    if given.get("eval_on_start") and best and _argument(configuration, "do_train"):
+        yield Finding(
+            "eval_on_start = True would let the untrained model be the best one, of which there is no checkpoint; leave it "
+            "out (every trial scores its initial model anyway)"
+        )
+    for name in ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"):
+        if isinstance(given.get(name), Mapping) and given[name].get("use_reentrant"):
+            yield Finding(f"{name} with use_reentrant = true loses the gradients of the convolutions; leave it out")
 
 
 def _class_weights_need_mean(configuration: Configuration) -> Iterator[Finding]:
@@ -170,6 +206,11 @@ def _one_origin_of_weights(configuration: Configuration) -> Iterator[Finding]:
         yield Finding(
             warning=f"pretrained_model_name = {name} has no effect: the weights come from load_model = {load}"
         )
+    layers = configuration.model.reinitialize_last_n_layers
+    if load is not None and layers:
+        yield Finding(
+            warning=f"reinitialize_last_n_layers = {layers} has no effect: load_model = {load} is taken as it was trained"
+        )
 
 
 def _reversal_is_on(configuration: Configuration) -> Iterator[Finding]:
@@ -187,7 +228,8 @@ def _audit_is_on(configuration: Configuration) -> Iterator[Finding]:
 def _scoring_alone(configuration: Configuration) -> Iterator[Finding]:
     if _argument(configuration, "do_train"):
         return
-    names = ("early_stopping", "freeze_feature_extractor", "freeze_encoder", "training_type", "match_step")
+    names = ("early_stopping", "freeze_feature_extractor", "freeze_encoder", "training_type", "match_step",
+             "dataset_loss_weighting", "task_weight")  # fmt: skip
     idle = _given(configuration, names)
     if idle:
         yield Finding(warning=f"{', '.join(idle)}: no effect with do_train = False, nothing is trained")
@@ -204,6 +246,8 @@ RULES: tuple[Rule, ...] = (
     _early_stopping_follows_evaluations,
     _best_model_needs_evaluations,
     _one_precision,
+    _watched_score,
+    _what_cannot_be_kept,
     _class_weights_need_mean,
     _one_origin_of_weights,
     _reversal_is_on,

@@ -71,6 +71,7 @@ def describe_study(study: Study, trials: Sequence[Trial], data: Prepared, out: P
         "command": command,
         "axes": {names[key]: list(values) for key, values in study.axes.items()},
         "baseline": study.baseline_variant(),
+        "baseline_wanted": study.baseline,
         "groups": list(study.groups),
         "data": {**data.description, "store": str(data.path)},
         "environment": environment.describe(),

@@ -86,6 +86,8 @@ def plan(request: Request, console: Console) -> tuple[Study, Path]:
             f"dataset_path cannot be an axis: {configuration.axes[_DATASET]}; run one study per corpus"
         )
     study, warnings = check(space.study(configuration))
+    if study.baseline is not None and study.baseline_variant() is None:
+        warnings.append(f"baseline = {study.baseline} is no variant of this study; compared with the first instead")
     out = request.out or Path(configuration.training.save_results or Path("results") / request.grid)
     if request.out is not None and configuration.training.save_results is not None:
         warnings.append(f"save_results = {configuration.training.save_results} has no effect: --out says {request.out}")
@@ -171,9 +173,21 @@ def _todo(
             f"Warning: {len(stale)} finished trials have no scores by {', '.join(study_groups)}; --fresh runs them again",
             style="yellow", markup=False, highlight=False,
         )  # fmt: skip
+    otherwise = [trial for trial in trials if _audited_otherwise(trial, rows[trial.trial_id])]
+    if otherwise:
+        console.print(
+            f"Warning: {len(otherwise)} finished trials were audited otherwise than asked for now; to audit their models so: "
+            f"--grid audit --set load_model={results.trial_folder(out, otherwise[0].trial_id)}/model ..., or --fresh",
+            style="yellow", markup=False, highlight=False,
+        )  # fmt: skip
     kept = f"; {len(failed)} failed before (--retry-failed runs them again)" if failed and not again else ""
     console.print(f"{len(trials)} trials: {done} done, {len(todo)} to run{kept}", markup=False, highlight=False)
     return todo
+
+
+def _audited_otherwise(trial: Trial, row: Mapping[str, Any]) -> bool:
+    asked = {name: value for name, value in trial.configuration.training if name.startswith("audit")}
+    return row["status"] == "done" and row.get("audit", asked) != asked
 
 
 def _run(

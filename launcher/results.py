@@ -20,7 +20,7 @@ import pyarrow.parquet
 
 STATUSES = ("done", "failed", "pruned", "running", "pending", "interrupted")
 _TEXT = ("trial_id", "study", "variant", "status", "error", "started", "finished", "node", "device", "git_sha",
-         "data_fingerprint", "config")  # fmt: skip
+         "data_fingerprint", "reduction_used", "config")  # fmt: skip
 _NUMBERS = ("wer", "cer", "nll_per_label", "clip_fraction", "grad_norm", "padding_fraction", "audio_seconds_per_second", "update_ratio",
             "seconds")  # fmt: skip
 _COUNTS = ("attempts", "seed", "updates", "non_finite_updates", "zero_infinity_hits", "peak_memory_bytes", "workers")

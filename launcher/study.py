@@ -123,7 +123,8 @@ class Study:
         for trial in trials:
             if trial.trial_id in seen:
                 raise ConfigurationError(
-                    f"the grid holds the same trial twice: {trial.variant}, seed {trial.seed}; give each value of an axis once"
+                    f"the grid holds the same trial twice: {seen[trial.trial_id].variant} and {trial.variant}, seed "
+                    f"{trial.seed}; give each value of an axis once, and no axis of a key that cannot change a result"
                 )
             seen[trial.trial_id] = trial
         return trials
@@ -236,16 +237,24 @@ def what_matters(configuration: Configuration, weights: Mapping[str, str] | None
         kept[section] = {
             key: value
             for key, value in kept[section].items()
-            if repr(value) not in _OFF and not (trains and _AUDIT.match(key))
+            if not _is_at_rest(configuration, section, key, value) and not (trains and _AUDIT.match(key))
         }
     kept["Trainer Arguments"].setdefault("seed", _DEFAULT_SEED)
+    # stock_mean is the one whose fault is to depend on the micro-batch; an audit measures it too.
+    if configuration.model.reduction.startswith("stock_mean") if trains else configuration.training.audit:
+        kept["Trainer Arguments"]["micro_batch"] = chunk
     if trains:
-        if configuration.model.reduction.startswith(
-            "stock_mean"
-        ):  # the one whose fault is to depend on the micro-batch
-            kept["Trainer Arguments"]["micro_batch"] = chunk
         kept["Trainer Arguments"]["update_size"] = configuration.update_size
+        if best and given.get("eval_strategy") == "steps":  # left out, it is logging_steps
+            kept["Trainer Arguments"]["eval_steps"] = given.get("eval_steps") or given.get("logging_steps")
     return kept
+
+
+def _is_at_rest(configuration: Configuration, section: str, key: str, value: Any) -> bool:
+    """Return whether a key of lossgrid's own sections is off, which is its default."""
+    model = configuration.training if section == "Training Configuration" else configuration.model
+    default = type(model).model_fields[key].default
+    return repr(value) in _OFF and (value == default or (value == [] and default == ()))
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from launcher.config import Configuration
+from launcher.config import Configuration, ConfigurationError
 from launcher.study import Study, grid, make
 from trainables import reductions, variants
 
@@ -22,7 +22,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "Model Configuration": {"model_type": "tiny", "reduction": "mean"},
     "Study": {"seed": "1", "groups": "group"},
 }
-_SETTLED = {"Trainer Arguments.do_train": False, "Training Configuration.audit": True}
+_SETTLED = {"Trainer Arguments.do_train": False}
 
 
 def study(configuration: Configuration) -> Study:
@@ -30,7 +30,10 @@ def study(configuration: Configuration) -> Study:
 
     Raises:
         DataError: a cell names a reduction or model that does not exist.
+        ConfigurationError: audits are switched off.
     """
+    if not configuration.training.audit:
+        raise ConfigurationError("--grid audit is nothing but audits, and audit = False; leave that key out")
     cells = [
         cell.with_values({**_SETTLED, "Model Configuration.reduction": str(reductions.parse(cell.model.reduction))})
         for cell in grid(configuration)

@@ -35,7 +35,8 @@ from trainables.head_gradients import HeadGradients
 from trainables.reductions import Reduction, Update
 from trainables.sampling import by_choice
 from trainables.share_tables import cosine_rows, cosines_schema, gradient_shares, share_rows, shares_schema
-from trainables.shares import LENGTH, Classes, ClassSums, Weights
+from trainables.shares import Classes, ClassSums, Weights
+from trainables.tables import LENGTH
 from trainables.vocabulary import labels_needed
 
 Precision = Callable[[], AbstractContextManager[Any]]

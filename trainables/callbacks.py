@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,21 +80,27 @@ class EarlyStopping(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        """Look how long ago the lowest score was.
+        """Look how long ago the lowest score was."""
+        if self.is_over(state.log_history):
+            self.stopped = control.should_training_stop = True
+        return control
+
+    def is_over(self, history: Sequence[Mapping[str, Any]]) -> bool:
+        """Tell from a history whether training has to end; a resumed trial asks before it begins.
 
         Raises:
             DataError: the metric is not measured; the message lists those that are.
         """
-        scores = [entry for entry in state.log_history if any(name.startswith("eval_") for name in entry)]
-        if scores and self.metric not in scores[-1]:
+        scores = [entry for entry in history if any(name.startswith("eval_") for name in entry)]
+        if not scores:
+            return False
+        if self.metric not in scores[-1]:
             known = ", ".join(sorted(name.removeprefix("eval_") for name in scores[-1] if name.startswith("eval_")))
             raise DataError(
                 f"metric_for_best_model = {self.metric.removeprefix('eval_')!r} is not measured; there are: {known}"
             )
         values = [entry[self.metric] for entry in scores]
-        if len(values) - 1 - values.index(min(values)) >= self.patience:
-            self.stopped = control.should_training_stop = True
-        return control
+        return len(values) - 1 - values.index(min(values)) >= self.patience
 
 
 class HistoryFile(TrainerCallback):

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainables import model_options, reduction_choice, variants
+import pyarrow as pa
+
+from trainables import model_options, reduction_choice, reductions, variants
 from trainables.corpora import prepare as corpora
 from trainables.corpora.store import Store
 from trainables.errors import DataError
-from trainables.selection import KIND_COLUMNS, Selection
+from trainables.tables import LENGTH
 from trainables.trial import checkpoint_of, scored_splits, trains
+from trainables.usage import Usage
 
 Sections = Mapping[str, Mapping[str, Any]]
 Progress = Callable[[int, int], None]
 
 MODEL, TRAINING = "Model Configuration", "Training Configuration"
+# What decides how a checkpoint hears and spells, beside its weights.
+_SETTINGS = ("added_tokens.json", "config.json", "preprocessor_config.json", "processor_config.json", "vocab.json")
 _OF_THE_LOSS = ("reduction", "reduction_group", "match_step", "ctc_zero_infinity", "dataset_loss_weighting")
 _OFF = (None, False, 0, "supervised", (), [])
 
@@ -73,13 +78,14 @@ def ready(
     notes = [note for trial in trials for note in _model_notes(trial[MODEL])]
     seen: set[tuple[Any, ...]] = set()
     for trial in trials:
-        selection = Selection.of(trial.get(TRAINING, {}))
+        usage = Usage.of(trial.get(TRAINING, {}))
         column = trial[MODEL].get("reduction_group", "group")
         weighting = [str(trial[MODEL].get(key)) for key in ("reduction", "dataset_loss_weighting", "no_control_layer")]
-        asked = (selection, column, *weighting, trains(trial), scored_splits(trial))
+        asked = (usage, column, *weighting, trains(trial), scored_splits(trial))
         if asked not in seen:
             seen.add(asked)
-            notes += _check(store, trial, selection, column)
+            notes += _check(store, trial, usage, column)
+    _check_columns(store, dict.fromkeys((*groups, *(trial[MODEL].get("reduction_group", "group") for trial in trials))))
     for trial in {_model_key(trial): trial for trial in trials}.values():
         model_options.of(trial, store)
     _check_groups(store, groups)
@@ -90,7 +96,7 @@ def ready(
 def _model_key(trial: Sections) -> str:
     """Tell apart what asks for another model; trials that differ in the loss alone do not."""
     model = {key: value for key, value in trial[MODEL].items() if key not in _OF_THE_LOSS}
-    return repr((sorted(model.items()), Selection.of(trial.get(TRAINING, {})), checkpoint_of(trial), trains(trial)))
+    return repr((sorted(model.items()), Usage.of(trial.get(TRAINING, {})), checkpoint_of(trial), trains(trial)))
 
 
 def prepare(
@@ -114,9 +120,8 @@ def weights_hash(name: str) -> str | None:
     if not folder.is_dir():
         return None
     whole = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json")):
-        if path.suffix == ".json" and path.name not in ("config.json", "vocab.json", "preprocessor_config.json"):
-            continue
+    settings = (folder / name for name in _SETTINGS)
+    for path in (*sorted(folder.glob("*.safetensors")), *(path for path in settings if path.is_file())):
         whole.update(path.name.encode())
         with path.open("rb") as file:
             while block := file.read(1 << 22):
@@ -130,15 +135,25 @@ def _model_notes(model: Mapping[str, Any]) -> list[str]:
     return [
         f"{key} = {model[key]!r} has no effect with model_type = {model['model_type']}; it belongs to {', '.join(types)}"
         for key, types in variants.model_keys().items()
-        if key not in own and key in model and model[key] not in _OFF
-    ]
+        if key not in own
+        and key in model
+        and model[key] not in _OFF
+        and not (key == "no_control_layer" and model.get("dataset_loss_weighting"))
+    ] + _reduction_notes(model)
 
 
-def _check(store: Store, trial: Sections, selection: Selection, column: str) -> list[str]:
+def _reduction_notes(model: Mapping[str, Any]) -> list[str]:
+    column = model.get("reduction_group", "group")
+    reduction = reductions.parse(model.get("reduction", "mean"))
+    if column == "group" or reduction.needs_groups or model.get("dataset_loss_weighting"):
+        return []
+    return [f"reduction_group = {column!r} has no effect with reduction = {reduction}, which weighs no groups"]
+
+
+def _check(store: Store, trial: Sections, usage: Usage, column: str) -> list[str]:
     """Check one way of using the data: its splits are there, and the reduction knows its groups."""
-    columns = store.columns(list(dict.fromkeys(("utt_id", "split", "speaker", "corpus", column, *_kinds(store)))))
-    kept = selection.kept(columns)
-    splits = {columns["split"][place] for place in kept}
+    _, columns = usage.columns(store, (column,))
+    splits = set(columns["split"])
     for name in scored_splits(trial):
         if name not in splits:
             raise DataError(
@@ -149,15 +164,38 @@ def _check(store: Store, trial: Sections, selection: Selection, column: str) -> 
         for name in ("train", "validation"):
             if name not in splits:
                 raise DataError(
-                    f"{selection}: nothing is left of the split {name!r}; both train and validation are needed"
+                    f"nothing is left of the split {name!r} (left: {', '.join(sorted(splits)) or 'nothing'}); both train "
+                    "and validation are needed: look at split, filter_controls, filter_datasets and l2_speakers"
                 )
-        trained = {columns[column][place] for place in kept if columns["split"][place] == "train"}
-        reduction_choice.choose(trial[MODEL], tuple(sorted(trained)))
-    return selection.without_effect(columns)
+        _choose(trial, columns, column, "train")
+    training = trial.get(TRAINING, {})
+    if training.get("audit"):
+        audited = training.get("audit_split") or "train"
+        if audited not in splits:
+            raise DataError(
+                f"audit_split = {audited}: the data have no usable utterance in that split; they have: "
+                f"{', '.join(sorted(splits)) or 'none'}; name one of these, or set audit = False"
+            )
+        _choose(trial, columns, column, audited)
+    return usage.selection.without_effect(Usage().columns(store)[1])
 
 
-def _kinds(store: Store) -> list[str]:
-    return [name for name in KIND_COLUMNS if name in store.table.column_names]
+def _choose(trial: Sections, columns: Mapping[str, Sequence[Any]], column: str, name: str) -> None:
+    """Check that the reduction fits the groups of a split."""
+    groups = {value for value, split in zip(columns[column], columns["split"]) if split == name}
+    reduction_choice.choose(trial[MODEL], tuple(sorted(groups)))
+
+
+def _check_columns(store: Store, names: Iterable[str]) -> None:
+    """Refuse columns that hold no classes: numbers, audio, and the name that audits give to bins of length."""
+    classes = [field.name for field in store.table.schema if pa.types.is_string(field.type) and field.name != LENGTH]
+    for name in names:
+        if name == LENGTH:
+            raise DataError(
+                f"{LENGTH!r} is the name of the audits' own bins of labels; rename that column of the manifest"
+            )
+        if name in store.table.column_names and name not in classes:
+            raise DataError(f"{name} is no column of classes; choose among {', '.join(classes)}")
 
 
 def _check_groups(store: Store, groups: Sequence[str]) -> None:

@@ -64,7 +64,9 @@ class Scorer:
             return []
         path = self.trial.folder / "initial.parquet"
         if path.is_file():
-            return pyarrow.parquet.read_table(path).to_pylist()
+            rows = pyarrow.parquet.read_table(path).to_pylist()
+            if set(self.trial.groups) <= set(rows[0]):  # asked for other columns since, it is scored anew
+                return rows
         rows = self._evaluate(self.evaluator)
         if distributed.rank() == 0:
             tables.write_parquet(pa.Table.from_pylist(rows), path)

@@ -19,9 +19,7 @@ import torch
 from trainables import distributed
 from trainables.errors import DataError
 from trainables.reductions import REDUCTIONS, Reduction, Update, parse
-
-LENGTH = "length"
-"""Name of the column of length bins that every audit has."""
+from trainables.tables import LENGTH
 
 MISSING = "(none)"
 """Class of the utterances whose entry in a column is empty."""

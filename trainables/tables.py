@@ -12,6 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
+LENGTH = "length"
+"""The column of the bins of labels that audits compare beside the group columns."""
 _COUNTS = ("labels", "frames", "substitutions", "deletions", "insertions", "hits", "char_errors", "chars")
 _UTTERANCE_TEXT = ("trial_id", "phase", "utt_id", "corpus", "group", "speaker", "split")
 _HISTORY = (

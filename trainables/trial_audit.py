@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import fcntl
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet
 import torch
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
 
-from trainables import distributed, sampling, tables
+from trainables import distributed, reduction_choice, sampling, tables
 from trainables.audit import Auditor, Precision
 from trainables.shares import presets
 from trainables.trial import Trial
+from trainables.variants import RESULTS_VERSION
 
 PARTS = ("shares", "exact", "cosines", "audit")
 """Tables of an audit; in a trial's folder each holds the rows of both phases."""
+# Where a model came from and who wrote its configuration says nothing of what it does.
+_NAMES = frozenset({"_name_or_path", "transformers_version", "architectures"})
 
 
 @dataclass(frozen=True)
@@ -45,24 +49,22 @@ class TrialAudit:
     def run(self, phase: str) -> dict[str, str]:
         """Audit the model as it is now, or find the audit that another trial made of the same model.
 
+        A resumed trial comes here with the model it began with, and finds that audit too.
+
         Args:
             phase: initial or final.
 
         Returns:
-            phase and key of the audit. An audit whose key the trial has noted (it is resumed) is not looked for again.
+            phase and key of the audit.
         """
-        noted = self.trial.folder / f"audit-{phase}.json"
-        if noted.is_file():
-            return json.loads(noted.read_text(encoding="utf-8"))
-        key = self.auditor.key(self.model, str(self.device.type), str(self._dtype()))
+        config = {name: value for name, value in self.model.config.to_dict().items() if name not in _NAMES}
+        hears = json.dumps([config, self.auditor.features.to_dict()], sort_keys=True, default=str)
+        key = self.auditor.key(self.model, str(self.device.type), str(self._dtype()), hears, str(RESULTS_VERSION))
         folder = self.trial.audits / key
-        with _alone(folder):
+        with _alone(folder, self.device):
             there = distributed.rank() == 0 and (folder / "audit.json").is_file()
             if not distributed.any_worker(there, self.device):
                 self.auditor.write(self.model, self.device, self.precision, folder)
-        if distributed.rank() == 0:
-            tables.write_json({phase: key}, noted)
-        distributed.wait_for_all()
         return {phase: key}
 
     def _dtype(self) -> torch.dtype:
@@ -85,13 +87,14 @@ def make(
     """Make the audit of a trial from its configuration."""
     arguments, training = trial.arguments, trial.training
     bound = int(arguments.get("per_device_train_batch_size", 8))
+    own = str(reduction_choice.choose(trial.model, auditor_split.groups))  # a list of weights is one too
     auditor = Auditor(
         split=auditor_split,
         positions=sampling.sample(auditor_split, int(training.get("audit_utterances", 2000))),
         features=features,
         blank=blank,
         columns=tuple(name for name in trial.groups if name != "split"),
-        reductions=presets(trial.reductions),
+        reductions=presets((*trial.reductions, own)),
         budget_seconds=float(training["micro_batch_seconds"]),
         max_utterances=int(arguments.get("per_device_eval_batch_size", bound)),
         chunk_size=bound,
@@ -107,8 +110,6 @@ def write_tables(trial: Trial, keys: Mapping[str, str]) -> None:
         table = pa.concat_tables([_of_phase(trial, phase, key, part) for phase, key in keys.items()])
         if table.num_rows:
             tables.write_parquet(table, trial.folder / f"{part}.parquet")
-    for phase in keys:
-        (trial.folder / f"audit-{phase}.json").unlink(missing_ok=True)
 
 
 def _of_phase(trial: Trial, phase: str, key: str, part: str) -> pa.Table:
@@ -119,12 +120,21 @@ def _of_phase(trial: Trial, phase: str, key: str, part: str) -> pa.Table:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one trial at a time make this audit; the lock of a trial that died is gone with it."""
-    if distributed.rank() != 0:
-        yield
-        return
+def _alone(folder: Path, device: torch.device) -> Iterator[None]:
+    """Let one trial at a time make this audit; the lock of a trial that died is gone with it.
+
+    The workers of a trial wait together, in short turns: one long wait would look like a hang to the others.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        while not distributed.any_worker(distributed.rank() == 0 and _locked(lock), device):
+            time.sleep(0.2)
         yield
+
+
+def _locked(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

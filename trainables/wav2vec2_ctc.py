@@ -26,7 +26,7 @@ import torch
 import transformers
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC, Wav2Vec2Processor
 
-from trainables import checkpoints, distributed, model_setup, tables, trial_audit
+from trainables import checkpoints, distributed, model_setup, resuming, tables, trial_audit
 from trainables.callbacks import EarlyStopping, HistoryFile, Reporter, StopOnRequest, TensorBoard
 from trainables.errors import DataError
 from trainables.scoring import Scorer
@@ -87,7 +87,8 @@ def _run(trial: Trial, session: Session) -> str:
         if stopped:
             return INTERRUPTED
         board: TensorBoard | None = measured.pop("board")
-        measured |= {**trainer.totals.summary(), **_progress(trainer)}
+        measured |= {**trainer.totals.summary(), "reduction_used": str(trainer.reduction)}
+        progress = _progress(trainer)
     else:
         arguments = model_setup.training_arguments(trial.arguments, trial.folder / "checkpoints")
         model.to(arguments.device)  # type: ignore[arg-type]
@@ -95,10 +96,10 @@ def _run(trial: Trial, session: Session) -> str:
         scorer = Scorer.of(trial, model, vocabulary, features, arguments.device, model_setup.autocast(arguments))
         audit = _audit(trial, scorer, vocabulary, features)
         initial, board, audits = [], None, {}
-        measured |= {"update": 0, "updates": 0}
+        measured |= {"updates": 0}
+        progress = {"update": 0, "updates": 0}
     rows, scores = scorer.final()
     audits |= audit.run("final") if audit is not None else {}
-    progress = {"update": measured.pop("update"), "updates": measured["updates"]}
     session.report({name: value for name, value in scores.items() if value is not None} | progress)
     if distributed.rank() == 0:
         _write_utterances(trial, {"initial": initial, "final": rows})
@@ -142,9 +143,8 @@ def _train(trial: Trial, trainer: UpdateTrainer, session: Session, measured: dic
         if callback is not None:
             trainer.add_callback(callback)
     checkpoint = checkpoints.newest(trainer.checkpoints)
-    if checkpoint is not None:
-        trainer.remember(checkpoint[1])
-    trainer.train(resume_from_checkpoint=str(checkpoint[0]) if checkpoint is not None else None)
+    if resuming.train(trainer, checkpoint, early.is_over if early is not None else None) and early is not None:
+        early.stopped = True
     if not stop.stopped and distributed.rank() == 0:
         history.write(trainer.state)
     measured |= {
@@ -207,6 +207,9 @@ def _result(trial: Trial, scores: Mapping[str, Any], measured: Mapping[str, Any]
         "trial_id": trial.trial_id,
         "status": DONE,
         "groups": list(trial.groups),
+        "audit": {
+            name: trial.training.get(name) for name in ("audit", "audit_split", "audit_utterances", "audit_exact")
+        },
         **scores,
         **measured,
         "finished": _now(),

@@ -19,7 +19,11 @@ def settings_of(text: str) -> Configuration:
     ("text", "messages"),
     [
         ("test_set=both", ["test_set = both needs do_train = False"]),
-        ("do_train=False & do_eval=False", ["leaves nothing to do"]),
+        ("do_train=False & do_eval=False & audit=False", ["leaves nothing to do"]),
+        ("match_step=True & fp16=True", ["match_step = True cannot be told from fp16's loss scaling"]),
+        ("metric_for_best_model=bleu", ["metric_for_best_model = bleu is not measured; choose wer, cer or nll_per_label"]),
+        ("eval_on_start=True & early_stopping=1 & eval_strategy=epoch", ["eval_on_start = True would let the untrained"]),
+        ('gradient_checkpointing_kwargs={"use_reentrant": true}', ["use_reentrant = true loses the gradients"]),
         ("early_stopping=2", ["early_stopping = 2 counts evaluations, and eval_strategy = no; add the line eval_strategy"]),
         ("do_eval=False & eval_strategy=epoch", ["do_eval = False contradicts eval_strategy = epoch"]),
         ("do_eval=False & early_stopping=1 & eval_strategy=epoch", ["contradicts eval_strategy", "contradicts early_stopping"]),
@@ -56,6 +60,9 @@ def test_all_problems_come_in_one_go_each_once() -> None:
         ("do_train=False & load_model=a & match_step=True & freeze_encoder=True & early_stopping=2",
          "early_stopping = 2, freeze_encoder = True, match_step = True: no effect with do_train = False"),
         ("do_train=False", "measures a model that was never trained"),
+        ("metric_for_best_model=wer/word", "no effect without early_stopping or load_best_model_at_end"),
+        ("load_model=a & reinitialize_last_n_layers=1", "reinitialize_last_n_layers = 1 has no effect"),
+        ("do_train=False & load_model=a & task_weight=0.3", "task_weight = (0.3, 0.7): no effect with do_train = False"),
     ],
 )  # fmt: skip
 def test_a_key_without_effect_is_one_warning(text: str, warning: str) -> None:
@@ -123,8 +130,9 @@ def test_the_best_model_is_refused_exactly_where_transformers_refuses_it(tmp_pat
 
 def test_every_rule_finds_something() -> None:
     files = [
-        "do_train=False & do_eval=False", "test_set=both", "do_eval=False & eval_strategy=epoch", "early_stopping=1",
-        "load_best_model_at_end=True", "bf16=True & fp16=True", "dataset_loss_weighting=1,2 & reduction=sum",
+        "do_train=False & do_eval=False & audit=False", "test_set=both", "do_eval=False & eval_strategy=epoch", "early_stopping=1",
+        "load_best_model_at_end=True", "bf16=True & fp16=True", "metric_for_best_model=bleu",
+        "eval_on_start=True & early_stopping=1 & eval_strategy=epoch", "dataset_loss_weighting=1,2 & reduction=sum",
         "load_model=a & pretrained_model_name=b", "gradient_reversal_lambda=1", "audit=False & audit_exact=1", "do_train=False",
     ]  # fmt: skip
     for rule, text in zip(RULES, files, strict=True):

@@ -141,3 +141,18 @@ def test_with_a_checkpoint_the_plain_paradigm_is_base() -> None:
 def test_an_audit_trains_nothing_whatever_the_file_says() -> None:
     made = audit.study(config.load(None, ("do_train=True",), defaults=audit.DEFAULTS))
     assert [cell.trainer_arguments["do_train"] for cell in made.configurations] == [False]
+
+
+def test_what_is_off_and_what_is_left_to_the_model_are_two_things() -> None:
+    assert not set(ids("exact_length_evaluation=False")) & set(ids())
+    assert not set(ids("exact_length_evaluation=False")) & set(ids("exact_length_evaluation=True"))
+
+
+def test_the_micro_batch_counts_where_stock_mean_is_measured() -> None:
+    assert ids("do_train=False", "per_device_train_batch_size=4") != ids("do_train=False")
+
+
+def test_how_often_a_stopping_trial_is_evaluated_counts_however_it_is_written() -> None:
+    stopping = ("load_best_model_at_end=True", "eval_strategy=steps", "save_strategy=steps", "save_steps=4")
+    assert ids(*stopping, "logging_steps=2") != ids(*stopping, "logging_steps=4")
+    assert ids(*stopping, "logging_steps=2") == ids(*stopping, "logging_steps=2", "eval_steps=2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,24 @@ def test_an_interrupted_trial_stops_early_where_it_would_have_stopped(store, tmp
     }
 
 
+def test_a_trial_that_died_behind_its_early_end_ends_as_it_would_have(store, tmp_path, monkeypatch) -> None:
+    keys = {"early_stopping": 2, "test_set": "validation"}
+    whole = run(job(store, tmp_path / "whole", STOPS, keys))
+    cut = job(store, tmp_path / "cut", STOPS, keys)
+    with monkeypatch.context() as patched:  # the process dies once training is over: nothing of its end is written
+        patched.setattr("trainables.scoring.Scorer.final", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train_fn(cut, Session())
+    assert not (tmp_path / "cut" / "result.json").is_file()
+    again = run(cut)
+    assert {name: again[name] for name in ("updates", "wer", "nll_per_label", "stopped_early")} == {
+        name: whole[name] for name in ("updates", "wer", "nll_per_label", "stopped_early")
+    }
+    assert whole["updates"] < 24
+    one, other = (pyarrow.parquet.read_table(tmp_path / name / "history.parquet") for name in ("whole", "cut"))
+    assert one.equals(other)
+
+
 def test_the_best_model_cannot_be_chosen_by_what_is_not_measured(store, tmp_path) -> None:
     configuration = job(store, tmp_path, {"metric_for_best_model": "bleu"}, {"early_stopping": 1})
     train_fn(configuration, Session())
@@ -178,6 +197,29 @@ def test_filters_that_leave_nothing_are_told_before_any_trial(store) -> None:
     sections = job(store, store, training={"filter_datasets": ["corpus"], "test_set": "validation"})["sections"]
     with pytest.raises(DataError, match=r"no such corpus|nothing is left|no usable utterance"):
         preflight.ready(str(store), store, [sections], ["group"])
+
+
+def test_columns_that_hold_no_classes_are_refused_before_any_trial(store, tmp_path) -> None:
+    sections = job(store, tmp_path)["sections"]
+    for column in ("samples", "duration_seconds"):
+        with pytest.raises(DataError, match=f"{column} is no column of classes; choose among .*speaker"):
+            preflight.ready(str(store), tmp_path, [sections], ["group", column])
+
+
+def test_an_audit_of_a_split_that_is_not_there_is_refused_before_any_trial(store, tmp_path) -> None:
+    sections = job(store, tmp_path, training={"audit": True, "audit_split": "development"})["sections"]
+    with pytest.raises(DataError, match="audit_split = development: the data have no usable utterance"):
+        preflight.ready(str(store), tmp_path, [sections], ["group"])
+
+
+def test_the_settings_of_a_checkpoint_are_part_of_its_content(trained, tmp_path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(trained[0] / "model", folder)
+    before = preflight.weights_hash(str(folder))
+    assert before == preflight.weights_hash(str(trained[0] / "model"))
+    settings = folder / "processor_config.json"
+    settings.write_text(settings.read_text().replace('"do_normalize": true', '"do_normalize": false'))
+    assert preflight.weights_hash(str(folder)) != before
 
 
 def test_a_checkpoint_is_known_by_its_content(trained, store, tmp_path) -> None:

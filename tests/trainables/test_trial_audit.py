@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,42 @@ def test_an_interrupted_trial_ends_with_the_same_audits(out, store, tmp_path) ->
     for part in ("shares", "audit", "cosines"):
         one, other = (pd.read_parquet(place / f"{part}.parquet") for place in (out / "trials" / "mean", folder))
         pd.testing.assert_frame_equal(one, other, check_exact=True)
-    assert not list(folder.glob("audit-*.json"))
+
+
+@pytest.mark.parametrize("change", ["other columns", "audits lost"])
+def test_what_happened_between_interruption_and_resumption_does_not_cost_the_trial(store, tmp_path, change) -> None:
+    configuration = job(store, tmp_path, "mean")
+    run(configuration, Session(tmp_path / "stop"), "interrupted")
+    (tmp_path / "stop").unlink()
+    if change == "other columns":
+        configuration["groups"] = ["group", "speaker"]
+    else:
+        shutil.rmtree(tmp_path / "audits")
+    folder = run(configuration)
+    shares = pd.read_parquet(folder / "shares.parquet")
+    assert set(shares["phase"]) == {"initial", "final"}
+    assert set(shares["column"]) == {*configuration["groups"], "length"}
+    utterances = pd.read_parquet(folder / "utterances.parquet")
+    assert utterances[configuration["groups"]].notna().to_numpy().all()
+
+
+def test_a_list_of_weights_is_audited_as_the_loss_that_it_makes(store, tmp_path) -> None:
+    configuration = job(store, tmp_path, "mean")
+    configuration["sections"]["Model Configuration"]["dataset_loss_weighting"] = [5.0, 0.1]
+    folder = run(configuration)
+    used = json.loads((folder / "result.json").read_text())["reduction_used"]
+    assert used.startswith("dataset_weighted(")
+    assert used in set(pd.read_parquet(folder / "shares.parquet")["reduction"])
+
+
+def test_two_models_that_differ_in_their_configuration_alone_have_two_audits(store, tmp_path) -> None:
+    for name, heads in (("four", 4), ("two", 2)):
+        configuration = job(store, tmp_path, "mean")
+        configuration["folder"] = str(tmp_path / "trials" / name)
+        configuration["sections"]["Trainer Arguments"]["do_train"] = False
+        configuration["sections"]["Model Configuration"]["num_attention_heads"] = heads
+        run(configuration)
+    assert len(list((tmp_path / "audits").iterdir())) == 2
 
 
 def test_a_sample_and_whole_gradients_on_request(out, store, tmp_path) -> None:
