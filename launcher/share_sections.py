@@ -103,7 +103,7 @@ def _figure(means: pd.DataFrame, column: str, phase: str, when: str, slug: str) 
     reference = means.groupby("class", sort=False)["utterance_share"].mean()
     drawn = share_plots.share_bars(bars, reference, own)
     caption = (
-        f"{when}: who has the gradient, by {column}. The bar at the top is the share of utterances; a class "
+        f"{when}: who has the gradient at the output layer, by {column}. The bar at the top is the share of utterances; a class "
         "that is wider below it is listened to more than its number. Bold: a reduction of this study"
         f"{', on the models that it trained; any other on all of them' if phase == 'final' else ''}."
     )
