@@ -219,6 +219,17 @@ def _reversal_is_on(configuration: Configuration) -> Iterator[Finding]:
         yield Finding(warning=f"{', '.join(idle)}: no effect without gradient_reversal = True")
 
 
+def _masks_are_on(configuration: Configuration) -> Iterator[Finding]:
+    model, load = configuration.model, configuration.training.load_model
+    from_scratch = load is None and model.pretrained_model_name is None
+    for kind, others in (("time", ("length", "min_masks")), ("feature", ("length",))):
+        share = getattr(model, f"mask_{kind}_prob")
+        idle = _given(configuration, tuple(f"mask_{kind}_{other}" for other in others))
+        # A model from scratch masks nothing unless it is told to; a checkpoint brings its own share.
+        if idle and (share == 0 or (share is None and from_scratch)):
+            yield Finding(warning=f"{', '.join(idle)}: no effect while mask_{kind}_prob is 0")
+
+
 def _audit_is_on(configuration: Configuration) -> Iterator[Finding]:
     idle = _given(configuration, ("audit_split", "audit_utterances", "audit_exact"))
     if idle and not configuration.training.audit:
@@ -251,6 +262,7 @@ RULES: tuple[Rule, ...] = (
     _class_weights_need_mean,
     _one_origin_of_weights,
     _reversal_is_on,
+    _masks_are_on,
     _audit_is_on,
     _scoring_alone,
 )

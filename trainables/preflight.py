@@ -132,14 +132,20 @@ def weights_hash(name: str) -> str | None:
 def _model_notes(model: Mapping[str, Any]) -> list[str]:
     """Say which keys the type of a model does not act on."""
     own = variants.load("trainables.models", model["model_type"]).KEYS
-    return [
-        f"{key} = {model[key]!r} has no effect with model_type = {model['model_type']}; it belongs to {', '.join(types)}"
-        for key, types in variants.model_keys().items()
-        if key not in own
-        and key in model
-        and model[key] not in _OFF
-        and not (key == "no_control_layer" and model.get("dataset_loss_weighting"))
-    ] + _reduction_notes(model)
+    routes = "branch_layers" in own or model.get("training_type") == "unsupervised" or model.get("no_control_layer")
+    idle = model.get("task_group") if "task_group" in own and not routes else None
+    return (
+        [f"task_group = {idle!r} has no effect in supervised training without no_control_layer"] * bool(idle)
+        + [
+            f"{key} = {model[key]!r} has no effect with model_type = {model['model_type']}; it belongs to {', '.join(types)}"
+            for key, types in variants.model_keys().items()
+            if key not in own
+            and key in model
+            and model[key] not in _OFF
+            and not (key == "no_control_layer" and model.get("dataset_loss_weighting"))
+        ]
+        + _reduction_notes(model)
+    )
 
 
 def _reduction_notes(model: Mapping[str, Any]) -> list[str]:

@@ -60,6 +60,8 @@ def test_all_problems_come_in_one_go_each_once() -> None:
         ("do_train=False & load_model=a & match_step=True & freeze_encoder=True & early_stopping=2",
          "early_stopping = 2, freeze_encoder = True, match_step = True: no effect with do_train = False"),
         ("do_train=False", "measures a model that was never trained"),
+        ("mask_time_length=5", "mask_time_length = 5: no effect while mask_time_prob is 0"),
+        ("mask_feature_length=5 & mask_feature_prob=0 & load_model=a", "no effect while mask_feature_prob is 0"),
         ("metric_for_best_model=wer/word", "no effect without early_stopping or load_best_model_at_end"),
         ("load_model=a & reinitialize_last_n_layers=1", "reinitialize_last_n_layers = 1 has no effect"),
         ("do_train=False & load_model=a & task_weight=0.3", "task_weight = (0.3, 0.7): no effect with do_train = False"),
@@ -133,7 +135,8 @@ def test_every_rule_finds_something() -> None:
         "do_train=False & do_eval=False & audit=False", "test_set=both", "do_eval=False & eval_strategy=epoch", "early_stopping=1",
         "load_best_model_at_end=True", "bf16=True & fp16=True", "metric_for_best_model=bleu",
         "eval_on_start=True & early_stopping=1 & eval_strategy=epoch", "dataset_loss_weighting=1,2 & reduction=sum",
-        "load_model=a & pretrained_model_name=b", "gradient_reversal_lambda=1", "audit=False & audit_exact=1", "do_train=False",
+        "load_model=a & pretrained_model_name=b", "gradient_reversal_lambda=1",
+        "mask_time_length=5", "audit=False & audit_exact=1", "do_train=False",
     ]  # fmt: skip
     for rule, text in zip(RULES, files, strict=True):
         assert list(rule(settings_of(text))), rule.__name__

@@ -236,3 +236,10 @@ def test_a_key_of_another_model_type_is_told_to_have_no_effect(store, tmp_path) 
     sections["Model Configuration"]["task_weight"] = (0.7, 0.3)
     (note,) = preflight.ready(str(store), tmp_path, [sections], ["group"]).notes
     assert note == "task_weight = (0.7, 0.3) has no effect with model_type = tiny; it belongs to multitask_aux"
+
+
+def test_a_task_group_that_nothing_looks_at_is_told(store, tmp_path) -> None:
+    sections = job(store, tmp_path)["sections"]
+    sections["Model Configuration"] |= {"model_type": "multitask_aux", "task_group": "speaker"}
+    (note,) = preflight.ready(str(store), tmp_path, [sections], ["group"]).notes
+    assert note.startswith("task_group = 'speaker' has no effect in supervised training")
