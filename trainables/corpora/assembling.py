@@ -22,7 +22,8 @@ class Assembled:
     Attributes:
         rows: columns of each utterance, same keys in each.
         places: (shard, row within it) of the audio of each.
-        rejects: what cannot be used, in the order of the corpus behind what the importer rejected.
+        rejects: what cannot be used, in the order of the corpus behind what the importer rejected; without a split
+            where a named one was asked for.
         channels_left_out: files of recordings with several that could not be used, while others could, by reason.
     """
 
@@ -64,6 +65,9 @@ def assemble(found: Found, shards: Sequence[Sequence[Mapping[str, Any]]], split:
     result.channels_left_out = dict(left_out.most_common())
     if split:
         _assign(result.rows, split)
+        # A named split is made of what can be used; that of the importer is another one.
+        for rejected in result.rejects:
+            rejected["split"] = ""
     return result
 
 

@@ -15,6 +15,8 @@ import soxr
 SAMPLE_RATE_HZ = 16_000
 #: Five frames of wav2vec2; nothing that is said is shorter.
 SHORTEST_SECONDS = 0.1
+#: Longer "utterances", and more samples over all channels (4 GiB as float32), are what a damaged header claims.
+LONGEST_HOURS, MOST_SAMPLES = 6, 1 << 30
 #: Root mean square around the mean, full scale = 1: -80 dB, three steps of 16 bits. No recorded room is as quiet.
 QUIETEST_RMS = 1e-4
 _FULL_SCALE = 32_767.0
@@ -47,10 +49,18 @@ def waveform(encoded: bytes) -> np.ndarray:
         samples_S, float32, full scale 1.
 
     Raises:
-        UnusableAudio: unreadable, without samples, or with samples that are not finite.
+        UnusableAudio: unreadable, longer than `LONGEST_HOURS`, without samples, or with samples that are not finite.
     """
     try:
-        samples_SC, rate_hz = soundfile.read(io.BytesIO(encoded), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(io.BytesIO(encoded)) as file:
+            rate_hz = file.samplerate
+            # Reading takes memory for as many frames as the header claims.
+            if file.frames > LONGEST_HOURS * 3600 * rate_hz or file.frames * file.channels > MOST_SAMPLES:
+                claim = f"{file.frames:,} frames of {file.channels} channels at {rate_hz:,} Hz"
+                raise UnusableAudio("unreadable", f"its header claims {claim}; at most {LONGEST_HOURS} h are read")
+            samples_SC = file.read(dtype="float32", always_2d=True)
+    except UnusableAudio:
+        raise
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
         raise UnusableAudio("unreadable", str(error)) from error
     samples_S = samples_SC.mean(axis=1)
@@ -79,8 +89,8 @@ def mean(channels: Sequence[np.ndarray]) -> np.ndarray:
     return total_S / count_S
 
 
-def as_int16(samples_S: np.ndarray) -> np.ndarray:
-    """Quantise a waveform at 16 kHz that can be trained on.
+def check(samples_S: np.ndarray) -> None:
+    """Refuse a waveform at 16 kHz that cannot be trained on.
 
     Raises:
         UnusableAudio: shorter than `SHORTEST_SECONDS`, or silent.
@@ -91,4 +101,13 @@ def as_int16(samples_S: np.ndarray) -> np.ndarray:
     rms = float(np.std(samples_S, dtype=np.float64))
     if rms < QUIETEST_RMS:
         raise UnusableAudio("silent", f"RMS {rms:.2g} of full scale, below {QUIETEST_RMS:g}")
+
+
+def as_int16(samples_S: np.ndarray) -> np.ndarray:
+    """Quantise a waveform at 16 kHz that can be trained on.
+
+    Raises:
+        UnusableAudio: as `check`.
+    """
+    check(samples_S)
     return np.round(np.clip(samples_S, -1.0, 1.0) * _FULL_SCALE).astype(np.int16)

@@ -46,10 +46,19 @@ def folders(folder: Path) -> dict[str, Path]:
 def files(folder: Path, suffix: str) -> dict[str, Path]:
     """Return what ends in `suffix` (any case) in a folder by stem, sorted, hidden files left out.
 
+    Of `a.wav` and `a.WAV` the first has the key `a` and the other `a.WAV`: no name of the corpus, and so it is rejected.
+
     Raises:
         DataError: the folder cannot be listed.
     """
-    return {os.path.splitext(name)[0]: folder / name for name in _names(folder) if name.lower().endswith(suffix)}
+    found: dict[str, Path] = {}
+    for name in sorted(_names(folder), key=lambda name: not name.endswith(suffix)):
+        if name.lower().endswith(suffix):
+            key, ending = os.path.splitext(name)
+            while key in found:
+                key += ending
+            found[key] = folder / name
+    return dict(sorted(found.items(), key=lambda item: item[1].name))
 
 
 def found_instead(folder: Path) -> str:

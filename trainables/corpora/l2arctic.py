@@ -59,10 +59,15 @@ def find(root: Path, options: Mapping[str, str]) -> Found:
         options: suitcase = leave | take: the retold picture stories, spontaneous and about a minute each.
 
     Raises:
-        DataError: a wrong root or option, a damaged archive, or a speaker whose folder and archive differ.
+        DataError: a wrong root or option, a damaged archive, a folder without permission, or a speaker whose folder and
+            archive differ.
     """
     asked = importing.settings(NAME, options, OPTIONS)
-    files = _files(root)
+    root = root.expanduser().absolute()
+    try:
+        files = _files(root)
+    except PermissionError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}; check its permissions") from error
     suitcase = files.pop(_SUITCASE, _Files())
     speakers = {name: files[name] for name in sorted(files) if files[name].wav or files[name].transcript}
     if not speakers:
@@ -205,6 +210,7 @@ def _speaker(name: str) -> str:
 
 
 def _check_same(name: str, unpacked: _Files | None, packed: _Files, archive: Path) -> None:
+    """Refuse a folder that is not all of its archive: unpacking that is cut short leaves the last file short."""
     if unpacked is None:
         return
     lacking = packed.wav.keys() - unpacked.wav.keys() | packed.transcript.keys() - unpacked.transcript.keys()
@@ -212,6 +218,12 @@ def _check_same(name: str, unpacked: _Files | None, packed: _Files, archive: Pat
         raise DataError(
             f"{name} is half unpacked: its folder lacks {len(lacking)} of the recordings or transcripts in {archive} "
             f"({', '.join(sorted(lacking)[:_SHOWN])}); unpack it again, or remove the folder: archives are read as they are"
+        )
+    both = packed.wav.keys() & unpacked.wav.keys()
+    if other := sorted(stem for stem in both if packed.wav[stem][1] != unpacked.wav[stem][1]):
+        raise DataError(
+            f"{name} is half unpacked or changed: {len(other)} recordings have other sizes in its folder than in {archive} "
+            f"({', '.join(other[:_SHOWN])}); unpack it again, or keep only one of the two there, folder or archive"
         )
 
 

@@ -80,10 +80,15 @@ def read(path: Path) -> Manifest:
     """Read and check a manifest.
 
     Raises:
-        DataError: no such file, unknown format, unreadable, a needed column is missing, no row, a row without
+        DataError: no such file, unknown format, unreadable, no permission, a needed column is missing, no row, a row without
             utt_id, an unknown split, or no training utterance.
     """
-    rows = _read_rows(path)
+    try:
+        rows = _read_rows(path)
+    except PermissionError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}; check its permissions and those of its folder"
+        ) from error
     if not rows:
         raise DataError(f"{path} has no rows; a manifest has one row per utterance")
     rows = [
@@ -111,7 +116,11 @@ def read(path: Path) -> Manifest:
 
 def audio_path(manifest: Path, audio: str) -> Path:
     """Resolve the audio of a row: absolute, below `~`, or relative to the folder of the manifest."""
-    return manifest.parent / Path(audio).expanduser()
+    try:
+        return manifest.parent / Path(audio).expanduser()
+    except RuntimeError:
+        # ~name.wav, and nobody here is called name.wav: a file of that name.
+        return manifest.parent / audio
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:

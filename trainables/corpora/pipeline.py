@@ -7,7 +7,6 @@ it; shards that are finished there are kept when the same preparation is started
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -16,7 +15,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +34,8 @@ _FEWEST_PER_SHARD, _MOST_SHARDS = 256, 128
 # Starting a process takes about a second.
 _FEWEST_FOR_PROCESSES = 2_000
 _PLAN = "plan.txt"
+# Told apart from stores made when only the mean was looked at.
+_EACH_CHANNEL_CHECKED = "each channel is checked"
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Plan:
         whole = hashlib.sha256(f"{contents.PREPARATION_VERSION} {writing.LAYOUT}".encode())
         for recording in self.found.recordings:
             stamps = [(reference, _stamp(reference)) for reference in recording.audio]
+            if len(stamps) > 1:
+                stamps.append(("", _EACH_CHANNEL_CHECKED))
             whole.update(json.dumps(stamps).encode())
         return whole.hexdigest()[:16]
 
@@ -90,7 +92,8 @@ def build(path: Path, plan: Plan, *, workers: int | None = None, progress: Progr
         DataError: `path` holds something else, another process makes it, a disk is full, or a needed split is empty.
     """
     kept = "; what is decoded already is kept"
-    with writing.space_needed(path, kept), _held(path):
+    path = _resolved(path)
+    with writing.space_needed(path, kept), writing.locked(path, wait=False):
         if (made := _made_before(path, plan.key)) is not None:
             return made
         part = _begin(path, plan.audio)
@@ -105,31 +108,34 @@ def build(path: Path, plan: Plan, *, workers: int | None = None, progress: Progr
             if plan.needs:
                 shutil.rmtree(part)
             raise
-        (part / _PLAN).unlink()
-        part.rename(path)
+        _put_in_place(part, path)
     return Store.open(path)
 
 
-@contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Keep a second process from making the same store at the same time."""
-    lock = path.with_name(f".{path.name}.lock")
+def _resolved(path: Path) -> Path:
+    """Follow links, because a finished folder is renamed to what they lead to; refuse what nothing can be renamed to."""
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        handle = lock.open("a")
+        path = path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{str(path)!r} cannot be followed ({error}); choose another folder") from error
+    if not (path / writing.DESCRIPTION).is_file():
+        if path == Path.cwd().resolve():
+            raise DataError(f"{str(path)!r} is the current folder; name a folder in it that does not exist yet")
+        if os.path.ismount(path):
+            raise DataError(f"{str(path)!r} is where a disk is mounted; name a folder in it that does not exist yet")
+    return path
+
+
+def _put_in_place(part: Path, path: Path) -> None:
+    try:
+        part.rename(path)
     except OSError as error:
-        raise DataError(f"{str(path)!r} cannot be written ({error.strerror}); choose another folder") from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(
-                f"another process is preparing {str(path)!r}; wait for it, or choose another folder"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+        raise DataError(
+            f"the finished store cannot be renamed to {str(path)!r} ({error.strerror}); remove what is there and run the "
+            "same command again: what is decoded is kept"
+        ) from error
+    # Last: without its plan what is decoded would not be found again.
+    (path / _PLAN).unlink()
 
 
 def _made_before(path: Path, key: str) -> Store | None:
@@ -247,6 +253,10 @@ def _finish(part: Path, plan: Plan, names: Sequence[str], files: Sequence[Mappin
 def _stamp(reference: str) -> str:
     """Return what tells a changed file; what is wrong with a file is found when it is read."""
     try:
-        return references.stamp(reference) if reference else ""
+        if not reference:
+            return ""
+        # A change of permissions leaves size and time as they are.
+        readable = "" if os.access(references.split(reference)[0], os.R_OK) else " not readable"
+        return references.stamp(reference) + readable
     except UnusableAudio as unusable:
         return unusable.reason

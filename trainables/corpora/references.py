@@ -11,6 +11,7 @@ import io
 import os
 import re
 import shutil
+import stat
 import struct
 import tempfile
 import threading
@@ -32,10 +33,15 @@ LARGEST_ARCHIVE_BYTES, LARGEST_GROWTH, _GROWTH_COUNTS_FROM_BYTES = 1 << 36, 200,
 _DEEPEST, _KEPT_OPEN = 3, 3
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _GONE = (errno.ENOENT, errno.ENOTDIR)
-# Other errors (no descriptor left, no memory, disk full) are not the fault of the file: they stop the run.
-_FAULT_OF_FILE = (*_GONE, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EIO)
-# ValueError: a name with a zero byte, or one that claims to be UTF-8 and is not.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, struct.error, ValueError)
+# Other errors (no descriptor left, no memory, disk full or broken) are not the fault of the file: they stop the run.
+# EINVAL, and None from zipfile itself: a damaged directory points before the start of the archive.
+_FAULT_OF_FILE = (
+    *_GONE, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, None,
+)  # fmt: skip
+# ValueError: a name with a zero byte, or one that claims to be UTF-8 and is not. OverflowError: an offset beyond 2**63.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, EOFError, IndexError, NotImplementedError, OverflowError, struct.error, ValueError,
+)  # fmt: skip
 
 
 def join(*parts: str | Path) -> str:
@@ -52,17 +58,20 @@ def read(reference: str) -> bytes:
     """Return the bytes of a file or of a member of an archive.
 
     Raises:
-        UnusableAudio: "missing_file", or "unreadable": a folder, no permission, a loop of links, a damaged, encrypted or
-            half-unpacked archive, a member that is absurdly large or grows absurdly when it is unpacked.
-        OSError: the machine has no descriptor, memory or disk space left.
+        UnusableAudio: "missing_file", or "unreadable": a folder, a pipe, a device, no permission, a loop of links, a
+            damaged, encrypted or half-unpacked archive, a file or member that is absurdly large or grows absurdly when it
+            is unpacked.
+        OSError: the machine has no descriptor, memory or disk space left, or its disk fails.
     """
     *archives, name = split(reference)
     with _faults_of(reference):
         if not archives:
+            if (num_bytes := _regular(name).st_size) > LARGEST_FILE_BYTES:
+                detail = f"{num_bytes:,} bytes; at most {LARGEST_FILE_BYTES:,} are read"
+                raise UnusableAudio("unreadable", f"{reference}: {detail}")
             return Path(name).read_bytes()
         archive = _opened(tuple(archives))
-        member = _checked(archive, name, reference, LARGEST_FILE_BYTES)
-        return archive.read(member)
+        return _unpacked(archive, _checked(archive, name, reference, LARGEST_FILE_BYTES))
 
 
 def stamp(reference: str) -> str:
@@ -74,8 +83,8 @@ def stamp(reference: str) -> str:
     *archives, name = split(reference)
     with _faults_of(reference):
         if not archives:
-            stat = Path(name).stat()
-            return f"{stat.st_size} {stat.st_mtime_ns}"
+            status = os.stat(name)
+            return f"{status.st_size} {status.st_mtime_ns}"
         member = _member(_opened(tuple(archives)), name, reference)
         return f"{member.file_size} {member.CRC:08x}"
 
@@ -167,8 +176,16 @@ os.register_at_fork(after_in_child=_after_fork)
 def _opened(path: tuple[str, ...]) -> zipfile.ZipFile:
     if len(path) > _DEEPEST:
         raise zipfile.BadZipFile(f"archives within archives, {len(path)} deep; at most {_DEEPEST} are read")
-    stat = os.stat(path[0])
-    return _open.get(path, f"{stat.st_size} {stat.st_mtime_ns}")[0]
+    status = _regular(path[0])
+    return _open.get(path, f"{status.st_size} {status.st_mtime_ns}")[0]
+
+
+def _regular(path: str) -> os.stat_result:
+    """Look at a file before it is opened: opening a pipe waits for a writer, and a device may never end."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise UnusableAudio("unreadable", f"{path} is a folder, a pipe or a device, not a file")
+    return status
 
 
 def _file(path: str) -> _Window:
@@ -199,11 +216,24 @@ def _member(archive: zipfile.ZipFile, name: str, reference: str) -> zipfile.ZipI
         raise UnusableAudio("missing_file", f"{reference}: the archive has no such member") from error
 
 
+def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Unpack a member; asking for the claimed size keeps the rest of a bomb that claims too little packed."""
+    with archive.open(member) as packed:
+        data = packed.read(member.file_size)
+        if len(data) != member.file_size or packed.read(1):
+            raise zipfile.BadZipFile(f"{member.file_size:,} bytes are claimed and it holds other than that")
+        return data
+
+
 def _checked(archive: zipfile.ZipFile, name: str, reference: str, largest_bytes: int) -> zipfile.ZipInfo:
     """Find a member and look at what it claims to be, before a byte of it is unpacked (no more than it claims is)."""
     member = _member(archive, name, reference)
     if member.flag_bits & 1:
         raise zipfile.BadZipFile("the member is encrypted; unpack the archive with its password first")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise zipfile.BadZipFile(
+            f"compression method {member.compress_type}; stored and deflated members are read: unpack the archive first"
+        )
     grows = member.file_size > max(_GROWTH_COUNTS_FROM_BYTES, LARGEST_GROWTH * member.compress_size)
     if member.file_size > largest_bytes or grows:
         raise zipfile.BadZipFile(
@@ -226,4 +256,4 @@ def _faults_of(reference: str) -> Iterator[None]:
         if error.errno not in _FAULT_OF_FILE:
             raise
         reason = "missing_file" if error.errno in _GONE else "unreadable"
-        raise UnusableAudio(reason, f"{reference}: {error.strerror}") from error
+        raise UnusableAudio(reason, f"{reference}: {error.strerror or error}") from error

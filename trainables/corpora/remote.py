@@ -46,12 +46,16 @@ def fetch(uri: str, wanted: str | None = None) -> Path:
         raise DataError(f"{uri} holds no audio of its own, it is a selection from other stores; give those")
     path = cache_folder() / f"{fingerprint}-{identity(encoded)}"
     if not (path / writing.DESCRIPTION).is_file():
-        with writing.space_needed(path), writing.temporary_folder(path) as temporary:
-            for entry in files:
-                _copy(system, folder, entry, temporary, uri)
-            (temporary / writing.DESCRIPTION).write_bytes(encoded)
-            writing.flush_to_disk(temporary / writing.DESCRIPTION)
-            writing.put_in_place(temporary, path)
+        with writing.space_needed(path), writing.locked(path, wait=True):
+            # Another process of this node may have copied it meanwhile.
+            if (path / writing.DESCRIPTION).is_file():
+                return path
+            with writing.temporary_folder(path) as temporary:
+                for entry in files:
+                    _copy(system, folder, entry, temporary, uri)
+                (temporary / writing.DESCRIPTION).write_bytes(encoded)
+                writing.flush_to_disk(temporary / writing.DESCRIPTION)
+                writing.put_in_place(temporary, path)
     return path
 
 

@@ -67,6 +67,7 @@ def find(root: Path, options: Mapping[str, str]) -> Found:
         DataError: a wrong root or option.
     """
     importing.settings(NAME, options, OPTIONS)
+    root = root.expanduser().absolute()
     contributors = list(_contributors(root))
     if not contributors:
         raise DataError(f"{root} is not the Speech Accessibility Project: {_EXPECTED}; {importing.found_instead(root)}")

@@ -16,6 +16,9 @@ from trainables.corpora.store import Store, audio_of
 from trainables.errors import DataError
 from trainables.vocabulary import Vocabulary
 
+# What a store says of itself that does not add up over several.
+_HOW_MADE = ("source", "split", "options", "channels_left_out", "selected_from")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -120,10 +123,15 @@ class _Selection:
             "filled": filled,
             "notes": list(dict.fromkeys(note for part in parts for note in part.get("notes", ()))),
             "selected_from": [
-                {"location": source.location, "fingerprint": source.store.fingerprint} for source in self.sources
+                {"location": source.location, "fingerprint": source.store.fingerprint, **_how_made(source.store)}
+                for source in self.sources
             ],
         }
         return contents.describe(self.rows, self.rejects, about)
+
+
+def _how_made(store: Store) -> dict[str, Any]:
+    return {name: store.description[name] for name in _HOW_MADE if name in store.description}
 
 
 def _united(sources: Sequence[Source]) -> Iterator[tuple[int, dict[str, Any], int]]:

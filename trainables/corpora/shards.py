@@ -121,8 +121,11 @@ def decode(recording: Sequence[str]) -> Row:
 
 
 def _waveform(encoded: bytes, reference: str) -> Any:
+    """Return samples_S of one file; a dead microphone would only make the mean of the others quieter."""
     try:
-        return audio.waveform(encoded)
+        samples_S = audio.waveform(encoded)
+        audio.check(samples_S)
+        return samples_S
     except UnusableAudio as unusable:
         raise UnusableAudio(unusable.reason, f"{reference}: {unusable.detail}") from unusable
 

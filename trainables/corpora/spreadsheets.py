@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,6 +15,10 @@ _MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 _STRINGS, _SHEET = "xl/sharedStrings.xml", re.compile(r"xl/worksheets/[^/]+\.xml")
 # The word list of a corpus has some hundred rows; a larger member is a mistake or an attack.
 _MAX_MEMBER_BYTES = 64 * 2**20
+# RuntimeError: encrypted, or compressed in a way that is not known.
+_DAMAGE = (
+    OSError, zipfile.BadZipFile, zlib.error, EOFError, ElementTree.ParseError, RuntimeError, ValueError, IndexError,
+)  # fmt: skip
 
 
 def rows(path: Path, columns: set[str]) -> list[list[str]]:
@@ -30,7 +35,7 @@ def rows(path: Path, columns: set[str]) -> list[list[str]]:
                 found = list(_cells(_xml(archive, name), shared))
                 if found and columns <= {cell.strip().upper() for cell in found[0]}:
                     return found
-    except (OSError, zipfile.BadZipFile, ElementTree.ParseError, NotImplementedError, ValueError, IndexError) as error:
+    except _DAMAGE as error:
         raise DataError(f"{path} cannot be read as .xlsx ({error}); save it again, or as .csv") from error
     raise DataError(f"{path}: no sheet has the columns {', '.join(sorted(columns))} in its first row")
 

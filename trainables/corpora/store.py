@@ -23,6 +23,9 @@ from trainables.corpora.writing import DESCRIPTION, PLACES, REJECTS, TABLE
 from trainables.errors import DataError
 from trainables.vocabulary import Vocabulary
 
+_NEEDED = (
+    "fingerprint", "vocabulary", "utterances", "hours", "counts", "rejects", "rejects_by_group", "audio", "files",
+)  # fmt: skip
 _LITTLE_ENDIAN_INT16 = np.dtype("<i2")
 
 
@@ -60,7 +63,7 @@ class Store:
         """Open a prepared store.
 
         Raises:
-            DataError: the folder is no store, or one of another version.
+            DataError: the folder is no store, one of another version, or a file of it is missing or of another size.
         """
         path = Path(path)
         try:
@@ -72,6 +75,7 @@ class Store:
             raise DataError(
                 f"{path} is a store of layout {layout!r}; this version reads {writing.LAYOUT}: prepare the data again"
             )
+        _check(path, description)
         return cls(path, description)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -188,6 +192,29 @@ def audio_of(store: Store, location: str) -> list[dict[str, str]]:
     ]
 
 
+def _check(path: Path, description: Mapping[str, Any]) -> None:
+    """Refuse a store that was copied in part; hashes are checked where it is fetched, they would take minutes here."""
+    copied = "it was copied in part or changed: copy or prepare it again"
+    if missing := [name for name in _NEEDED if name not in description]:
+        raise DataError(f"{path} is no whole store ({DESCRIPTION} lacks {', '.join(missing)}); {copied}")
+    try:
+        sizes = {str(entry["file"]): int(entry["bytes"]) for entry in description["files"]}
+        own = [str(entry["file"]) for entry in description["audio"] if "location" not in entry]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path} is no whole store ({DESCRIPTION} does not list its files: {error!r}); {copied}"
+        ) from error
+    if unlisted := [name for name in (TABLE, PLACES, REJECTS, *own) if name not in sizes]:
+        raise DataError(f"{path} is no whole store ({DESCRIPTION} does not list {unlisted[0]}); {copied}")
+    for name, size in sizes.items():
+        try:
+            found = (path / name).stat().st_size
+        except OSError as error:
+            raise DataError(f"{path} is no whole store ({name}: {error.strerror}); {copied}") from error
+        if found != size:
+            raise DataError(f"{path} is no whole store ({name} has {found} bytes, it had {size}); {copied}")
+
+
 def _mapped(path: Path) -> pa.Table:
     with pa.memory_map(str(path)) as source:
         return pa.ipc.open_file(source).read_all()
@@ -204,4 +231,5 @@ def _other_store(path: Path, location: str, identity: str) -> Path:
         ) from error
     if not same:
         raise DataError(f"{path} selects from the store {location!r}, which was made anew since; start the study again")
+    Store.open(other)
     return other

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -30,13 +32,65 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
     """Give a folder beside `path` that is gone afterwards, unless `put_in_place` has renamed it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not by the number of the process: nodes that share a disk count alike.
+    around = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
+        # A folder in it, because only its owner may enter what mkdtemp makes.
+        temporary = around / path.name
+        temporary.mkdir()
         yield temporary
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(around, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold the lock of what is made at `path`; its file is gone afterwards.
+
+    Args:
+        path: what is made; the lock lies beside it.
+        wait: wait for another process that holds it.
+
+    Raises:
+        DataError: nothing can be written there, the file system has no locks, or another process holds it and `wait` is off.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        handle = _lock(lock, path, wait)
+        # The process that held it has removed the file by now; then the lock of a file without a name is held.
+        try:
+            if os.path.samestat(os.fstat(handle.fileno()), lock.stat()):
+                break
+        except FileNotFoundError:
+            pass
+        handle.close()
+    with handle:
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _lock(lock: Path, path: Path, wait: bool) -> IO[str]:
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = lock.open("a")
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise
+        raise DataError(f"{str(path)!r} cannot be written ({error.strerror}); choose another folder") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError as error:
+        handle.close()
+        raise DataError(f"another process is preparing {str(path)!r}; wait for it, or choose another folder") from error
+    except OSError as error:
+        handle.close()
+        raise DataError(
+            f"{str(path.parent)!r} is on a file system without locks ({error.strerror}); choose a folder on another disk"
+        ) from error
+    return handle
 
 
 @contextmanager

@@ -63,3 +63,16 @@ def test_channels_of_a_file_and_files_of_a_recording_are_averaged_alike() -> Non
     stereo = audio.decode(encoded(np.stack([left, right], axis=1)))
     files = audio.as_int16(audio.mean([audio.waveform(encoded(left)), audio.waveform(encoded(right))]))
     assert np.abs(stereo.astype(int) - files).max() <= 1
+
+
+def test_a_header_that_claims_days_is_refused_before_memory_is_taken() -> None:
+    file = io.BytesIO()
+    soundfile.write(file, tone(0.5), SAMPLE_RATE_HZ, format="FLAC")
+    flac = bytearray(file.getvalue())
+    for frames in (audio.LONGEST_HOURS * 3600 * SAMPLE_RATE_HZ + 1, 2**36 - 1):
+        # The last 36 bits before the MD5 sum of the header: bytes 21 (its lower half) to 25.
+        flac[21] = flac[21] & 0xF0 | frames >> 32
+        flac[22:26] = (frames & 0xFFFFFFFF).to_bytes(4, "big")
+        with pytest.raises(UnusableAudio, match="its header claims") as raised:
+            audio.decode(bytes(flac))
+        assert raised.value.reason == "unreadable"

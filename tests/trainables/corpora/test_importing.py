@@ -64,3 +64,13 @@ def test_a_sound_file_without_samples_is_known_without_decoding_it(tmp_path: Pat
 def test_what_was_found_in_parts_is_joined_in_their_order() -> None:
     parts = [Found((), (), ("first",)), Found((), (), ("second",))]
     assert importing.joined(iter(parts), ["last"]).notes == ("first", "second", "last")
+
+
+def test_names_that_differ_in_the_case_of_their_ending_are_both_kept(tmp_path: Path) -> None:
+    for name in ("a.wav", "a.WAV", "a.Wav", "a.WAV.wav", "b.WAV"):
+        (tmp_path / name).write_bytes(b"")
+    found = importing.files(tmp_path, ".wav")
+    assert {key: path.name for key, path in found.items()} == {
+        "a": "a.wav", "a.WAV": "a.WAV.wav", "a.Wav": "a.Wav", "a.WAV.WAV": "a.WAV", "b": "b.WAV",
+    }  # fmt: skip
+    assert [path.name for path in found.values()] == sorted(path.name for path in found.values())

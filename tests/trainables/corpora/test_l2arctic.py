@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import soxr
+from permissions import without_permission
 
 from trainables.corpora import audio, l2arctic, references
 from trainables.corpora.recordings import Found
@@ -244,4 +245,23 @@ def test_a_wrong_root_says_what_was_expected_and_found(tmp_path: Path) -> None:
 def test_loops_of_links_end(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path)
     with pytest.raises(DataError, match="is not L2-ARCTIC"):
+        l2arctic.find(tmp_path, {})
+
+
+def test_a_folder_whose_last_file_was_cut_short_is_refused(tmp_path: Path, sound: bytes) -> None:
+    whole = speaker("ABA", sound)
+    on_disk(tmp_path, whole | {"ABA.zip": zipped(whole), "ABA/wav/arctic_b0003.wav": sound[:1000]})
+    with pytest.raises(DataError, match=r"1 recordings have other sizes in its folder than in .*\(arctic_b0003\)"):
+        l2arctic.find(tmp_path, {})
+
+
+def test_a_relative_root_gives_absolute_audio(tmp_path: Path, sound: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_disk(tmp_path, speaker("ABA", sound))
+    monkeypatch.chdir(tmp_path)
+    assert {Path(one.audio[0]).parent for one in l2arctic.find(Path(), {}).recordings} == {tmp_path / "ABA" / "wav"}
+
+
+def test_a_folder_without_permission_is_a_clear_error(tmp_path: Path, sound: bytes) -> None:
+    on_disk(tmp_path, speaker("ABA", sound))
+    with without_permission(tmp_path / "ABA" / "wav"), pytest.raises(DataError, match="check its permissions"):
         l2arctic.find(tmp_path, {})

@@ -226,3 +226,57 @@ def test_other_characters_than_those_of_english_checkpoints_are_counted(folder: 
     store = build(folder / "store", Plan(found))
     assert store.description["other_characters"] == {"6": 1, "É": 2, "Ï": 1}
     assert store.columns(["transcript_raw"])["transcript_raw"] == list(texts.values())
+
+
+def test_a_channel_that_is_silent_is_left_out_of_the_mean(folder: Path) -> None:
+    loud = tone(0.5, 300.0)
+    for name, signal in (("a.wav", loud), ("dead.wav", np.zeros(8000)), ("cut.wav", loud[:400])):
+        soundfile.write(folder / name, signal, 16_000, subtype="FLOAT")
+    store = build(folder / "store", Plan(Found((recording(folder, "one", "dead.wav", "a.wav", "cut.wav"),))))
+    assert np.abs(store.samples(0) - loud * 32_767).max() <= 1
+    assert store.columns(["channels_used"])["channels_used"] == [1]
+    assert store.description["channels_left_out"] == {"silent": 1, "too_short": 1}
+
+
+def test_a_file_that_could_not_be_read_is_another_once_it_can(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner of a machine may read everything, so what the system says of permissions is put in its place."""
+    rows = small_rows(folder)
+    readable = plan(folder, rows).audio
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline.os, "access", lambda path, mode: not str(path).endswith(rows[0]["audio"]))
+        assert plan(folder, rows).audio != readable
+    assert plan(folder, rows).audio == readable
+
+
+def test_rejects_have_no_split_of_the_importer_where_a_named_one_was_asked_for(folder: Path) -> None:
+    rows = small_rows(folder, train=40)
+    rows[0]["transcript"] = "..."
+    assert build(folder / "plain", plan(folder, rows)).rejects()[0]["split"] == "train"
+    assert build(folder / "named", plan(folder, rows, split="dependent")).rejects()[0]["split"] == ""
+
+
+def test_a_link_to_an_empty_or_missing_folder_is_followed(folder: Path) -> None:
+    rows = small_rows(folder)
+    (folder / "empty").mkdir()
+    for name in ("empty", "missing"):
+        (folder / f"to_{name}").symlink_to(folder / name)
+        assert build(folder / f"to_{name}", plan(folder, rows)).table.num_rows == 20
+        assert sorted(path.name for path in (folder / name).iterdir()) == [
+            "audio", "places.arrow", "rejects.parquet", "store.json", "utterances.arrow",
+        ]  # fmt: skip
+
+
+def test_folders_that_nothing_can_be_renamed_to_are_refused_before_decoding(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = plan(folder)
+    (folder / "here").mkdir()
+    monkeypatch.chdir(folder / "here")
+    with pytest.raises(DataError, match="is the current folder"):
+        build(Path("."), wanted)
+    with pytest.raises(DataError, match="a disk is mounted"):
+        build(Path("/proc"), wanted)
+    (folder / "loop").symlink_to(folder / "loop")
+    with pytest.raises(DataError):
+        build(folder / "loop", wanted)
+    assert not list(folder.glob(".*"))

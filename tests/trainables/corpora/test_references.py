@@ -6,13 +6,14 @@ import io
 import os
 import resource
 import struct
+import tracemalloc
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trainables.corpora import references
@@ -185,3 +186,64 @@ def test_a_machine_without_descriptors_is_no_fault_of_the_file(tmp_path: Path) -
 def test_what_is_joined_is_taken_apart_again(archives: list[str], name: str) -> None:
     parts = tuple(part.replace(".zip!", "") for part in archives)
     assert references.split(references.join(*parts, name)) == (*parts, name)
+
+
+def changed(content: bytes, at_local: int, at_central: int, value: bytes) -> bytes:
+    """Write over a field of the only member, in both headers."""
+    one = bytearray(content)
+    for start in (at_local, content.index(b"PK\x01\x02") + at_central):
+        one[start : start + len(value)] = value
+    return bytes(one)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_compression_than_that_of_sound_archives_is_refused(tmp_path: Path, method: int) -> None:
+    (tmp_path / "a.zip").write_bytes(packed({"x.wav": SOUND}, method))
+    assert reason(references.join(tmp_path / "a.zip", "x.wav")) == "unreadable"
+
+
+def test_a_bomb_that_claims_few_bytes_is_unreadable_and_is_not_unpacked(tmp_path: Path) -> None:
+    size = 1 << 27
+    bomb = changed(packed({"x.wav": b"\0" * size}), 22, 24, struct.pack("<I", 1000))
+    (tmp_path / "a.zip").write_bytes(bomb)
+    tracemalloc.start()
+    try:
+        assert reason(references.join(tmp_path / "a.zip", "x.wav")) == "unreadable"
+        assert tracemalloc.get_traced_memory()[1] < size / 16
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_member_that_claims_no_or_more_bytes_than_it_has_is_unreadable(tmp_path: Path) -> None:
+    content = packed({"x.wav": SOUND})
+    for number, claim in enumerate((0, len(SOUND) + 1)):
+        (tmp_path / f"{number}.zip").write_bytes(changed(content, 22, 24, struct.pack("<I", claim)))
+        assert reason(references.join(tmp_path / f"{number}.zip", "x.wav")) == "unreadable"
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_damaged_byte_anywhere_never_stops_the_run(tmp_path: Path, data: st.DataObject) -> None:
+    content = bytearray(packed({"inner.zip": packed({"x.wav": b"sound" * 9})}, zipfile.ZIP_STORED))
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    (tmp_path / "a.zip").write_bytes(content)
+    with suppress(UnusableAudio):
+        references.read(references.join(tmp_path / "a.zip", "inner.zip", "x.wav"))
+
+
+def test_a_pipe_a_device_and_a_huge_file_are_unreadable_and_nothing_waits(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    os.mkfifo(tmp_path / "pipe.zip")
+    with (tmp_path / "huge.wav").open("wb") as file:
+        file.truncate(references.LARGEST_FILE_BYTES + 1)
+    assert reason(str(tmp_path / "pipe.wav")) == "unreadable"
+    assert reason(references.join(tmp_path / "pipe.zip", "x.wav")) == "unreadable"
+    assert reason("/dev/zero") == "unreadable"
+    assert reason(str(tmp_path / "huge.wav")) == "unreadable"
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that always fails is needed")
+def test_a_failing_disk_is_no_fault_of_the_file() -> None:
+    with pytest.raises(OSError, match="Input/output error"):
+        references.read("/proc/self/mem")

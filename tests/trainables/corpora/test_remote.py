@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,10 @@ def test_a_selection_has_no_audio_to_copy(made: Path, cache: Path, tmp_path: Pat
     study = prepare(made.as_uri(), tmp_path / "stores", TINY)
     with pytest.raises(DataError, match="no audio of its own"):
         remote.fetch(study.path.as_uri())
+
+
+def test_processes_that_fetch_at_once_copy_once(made: Path, cache: Path) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        (path,) = set(pool.map(remote.fetch, [made.as_uri()] * 6))
+    assert list(cache.iterdir()) == [path]
+    assert Store.open(path).fingerprint == Store.open(made).fingerprint

@@ -139,3 +139,16 @@ def test_a_wrong_root_says_what_was_expected_and_found(tmp_path: Path) -> None:
         sap.find(tmp_path / "none", {})
     with pytest.raises(DataError, match="unknown option 'mic'"):
         sap.find(tmp_path, {"mic": "M5"})
+
+
+def test_a_relative_root_gives_absolute_audio(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    absolute = sap.find(root, {})
+    monkeypatch.chdir(root)
+    assert sap.find(Path(), {}) == absolute
+
+
+def test_sounds_whose_names_differ_in_the_case_of_their_ending_are_not_lost(tmp_path: Path) -> None:
+    write(tmp_path / "TRAIN" / "a", [entry("a_1.wav")], ("a_1.wav", "a_1.WAV"))
+    found = sap.find(tmp_path, {})
+    assert [one.audio for one in found.recordings] == [(str(tmp_path / "TRAIN" / "a" / "a_1.wav"),)]
+    assert [(one.utt_id, one.reason) for one in found.rejects] == [("SAP-a_1", "duplicate")]

@@ -178,3 +178,12 @@ def test_all_readers_of_a_store_share_its_pages(two: tuple[Path, Path]) -> None:
     address = samples.__array_interface__["data"][0]
     ranges = [line.split() for line in maps if str(two[0] / "audio") in line]
     assert any(int(low, 16) <= address < int(high, 16) for low, high in (one[0].split("-") for one in ranges))
+
+
+def test_a_union_keeps_how_each_of_its_parts_was_made(two: tuple[Path, Path], tmp_path: Path) -> None:
+    study = prepare(",".join(map(str, two)), tmp_path / "stores", TINY)
+    parts = study.description["selected_from"]
+    for part, path in zip(parts, two, strict=True):
+        own = Store.open(path).description
+        names = ("source", "split", "options", "channels_left_out")
+        assert {name: part[name] for name in names} == {name: own[name] for name in names}
