@@ -31,7 +31,10 @@ def store(folder: Path, groups: dict[str, tuple[str, ...]], **columns: list[str]
         }
         for place, (split, group) in enumerate(cells)
     ]  # fmt: skip
-    description = {"fingerprint": "0", "vocabulary": ["<pad>", "A"]}
+    description = {
+        "fingerprint": "0", "vocabulary": ["<pad>", "A"], "utterances": len(rows), "hours": 0.0, "counts": [], "rejects": {},
+        "rejects_by_group": {},
+    }  # fmt: skip
     return stores.write(folder / "store", lambda: iter([rows]), list, lambda _: description)
 
 
