@@ -85,7 +85,7 @@ def _settle() -> None:
 
 
 def _tiny(store: Path) -> tuple[Any, Split, Any]:
-    return _data(store, tiny.build(Store.open(store).vocabulary, {}), tiny.features(None))
+    return _data(store, tiny.build(Store.open(store).vocabulary, {}), tiny.start(None).features())
 
 
 def _base(store: Path) -> tuple[Any, Split, Any]:

@@ -152,7 +152,7 @@ def _settle() -> None:
 def _data(folder: Path) -> tuple[Split, Vocabulary, Any]:
     store = preflight.prepare("sample", folder, [{"model_type": "tiny"}], ["group"])
     model = _model(store.vocabulary, "sum")
-    return split(store, "train", store.vocabulary, model, ["group"]), store.vocabulary, tiny.features(None)
+    return split(store, "train", store.vocabulary, model, ["group"]), store.vocabulary, tiny.start(None).features()
 
 
 def _stock_norms(scratch: Path) -> dict[str, list[float]]:

@@ -88,7 +88,7 @@ def _speed(
     model: Any, train: Split, updates: Sequence[Sequence[int]], cuts: Sequence[Sequence[Sequence[int]]]
 ) -> float:
     """Seconds of speech per second, padding not counted."""
-    features = tiny.features(None)
+    features = tiny.start(None).features()
     started, audio = time.perf_counter(), 0.0
     for update, parts in zip(updates, cuts):
         for part in parts:
@@ -107,7 +107,7 @@ def _overhead(model: Any, train: Split) -> float:
         for start in range(0, len(order) - count, max(1, len(order) // 12)):
             part = order[start : start + count]
             started = time.perf_counter()
-            batch = train.micro_batch(part, tiny.features(None), range(count))
+            batch = train.micro_batch(part, tiny.start(None).features(), range(count))
             ctc.losses(model(**batch.inputs).logits, batch, 0).sum().backward()
             points.append((count * train.seconds[part[-1]], time.perf_counter() - started))
     slope, fixed = np.polyfit(*np.array(points).T, deg=1)

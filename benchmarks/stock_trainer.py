@@ -31,7 +31,7 @@ def main() -> None:
     set_seed(job["seed"])
     rows = _rows(Path(job["data"]))
     vocabulary = Vocabulary.from_transcripts(row["text"] for row in rows if row["split"] == "train")
-    features = tiny.features(None)
+    features = tiny.start(None).features()
     splits = {
         split: [_example(row, vocabulary, Path(job["data"]).parent) for row in rows if row["split"] == split]
         for split in ("train", "validation")

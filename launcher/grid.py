@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from launcher import config, config_rules, folder, progress, results, show
+from launcher import config, config_rules, folder, progress, results, show, start
 from launcher.config import Configuration, ConfigurationError
 from launcher.study import Prepared, Study, Trial
 
@@ -44,6 +42,11 @@ class Request:
     fresh: bool = False
     fail_fast: bool = False
 
+    @property
+    def placing(self) -> start.Placing:
+        """Where and how the trials are to run."""
+        return start.Placing(self.address, self.workers, self.backend, self.max_concurrent, self.fail_fast)
+
 
 def execute(request: Request) -> int:
     """Carry out a request.
@@ -67,7 +70,9 @@ def execute(request: Request) -> int:
         _say_rejects(data, console)
         folder.describe_study(study, trials, data, out, request.command)
         todo = _todo(trials, rows, study.groups, out, request, console)
-        interrupted = _run(study, trials, todo, rows, data, out, request, console) if todo else False
+        interrupted = bool(todo) and start.run(
+            study, trials, todo, rows, data, out, placing=request.placing, command=request.command, console=console
+        )
         return _conclude(out, request, console, interrupted)
 
 
@@ -113,7 +118,8 @@ def check(study: Study) -> tuple[Study, list[str]]:
 def _search_space(name: str) -> ModuleType:
     import search_spaces
 
-    known = sorted(module.name for module in pkgutil.iter_modules(search_spaces.__path__))
+    names = (module.name for module in pkgutil.iter_modules(search_spaces.__path__))
+    known = sorted(name for name in names if not name.startswith("_"))
     if name not in known:
         raise ConfigurationError(f"unknown --grid {name!r}; choose one of: {', '.join(known)}")
     return importlib.import_module(f"search_spaces.{name}")
@@ -188,63 +194,6 @@ def _todo(
 def _audited_otherwise(trial: Trial, row: Mapping[str, Any]) -> bool:
     asked = {name: value for name, value in trial.configuration.training if name.startswith("audit")}
     return row["status"] == "done" and row.get("audit", asked) != asked
-
-
-def _run(
-    study: Study, trials: Sequence[Trial], todo: Sequence[Trial], rows: Mapping[str, Mapping[str, Any]],
-    data: Prepared, out: Path, request: Request, console: Console,
-) -> bool:  # fmt: skip
-    from launcher import cluster
-
-    stop_file = out.resolve() / f".stop-{os.getpid()}"
-    stop_file.unlink(missing_ok=True)  # of an earlier launch that was killed and had this number
-    console.print(
-        "starting Ray ..." if request.address is None else f"connecting to {request.address} ...", markup=False
-    )
-    try:
-        with cluster.connected(request.address) as connected:
-            sizing = cluster.size(
-                connected, len(todo), workers=request.workers, backend=request.backend,
-                max_concurrent=request.max_concurrent,
-            )  # fmt: skip
-            jobs = [_job(study, trial, data, out, stop_file, sizing.cpus_per_worker) for trial in todo]
-            device = "GPU" if sizing.use_gpu else "CPU"
-            console.print(
-                f"{sizing.max_concurrent} trials at a time, {sizing.workers} {device} worker(s) each", markup=False
-            )
-            from launcher import run  # imports Ray, which reads its environment once: not before it is set
-
-            log = (out / "ray.log").open("a", encoding="utf-8")
-            # Ray writes banners and warnings to stdout, which is for data.
-            with log, redirect_stdout(log), progress.Board(trials, rows, console) as board:
-                return run.run(
-                    jobs, study.train_fn, cluster=connected, sizing=sizing, backend=request.backend,
-                    stop_file=stop_file, fail_fast=request.fail_fast, listener=board,
-                )  # fmt: skip
-    finally:
-        stop_file.unlink(missing_ok=True)
-
-
-def _job(study: Study, trial: Trial, data: Prepared, out: Path, stop_file: Path, threads: int) -> dict[str, Any]:
-    place = results.trial_folder(out.resolve(), trial.trial_id)
-    board = out.resolve() / "tensorboard" / trial.run_name if trial.configuration.training.tensorboard else None
-    place.mkdir(parents=True, exist_ok=True)
-    results.write_whole(
-        place / "trial.conf", lambda path: path.write_text(trial.configuration.to_conf(), encoding="utf-8")
-    )
-    return {
-        "trial_id": trial.trial_id,
-        "axes": dict(trial.axes),
-        "sections": trial.configuration.as_dict(),
-        "groups": list(study.groups),
-        "store": str(Path(data.path).resolve()),
-        "folder": str(place),
-        "tensorboard": str(board) if board is not None else None,
-        "stop_file": str(stop_file),
-        "threads": threads,
-        "audits": str(out.resolve() / "audits"),
-        "reductions": list(dict.fromkeys(cell.model.reduction for cell in study.configurations)),
-    }
 
 
 def _conclude(out: Path, request: Request, console: Console, interrupted: bool) -> int:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from launcher.config import Configuration, ConfigurationError
-from launcher.study import Study, grid, make
-from trainables import reductions, variants
+from launcher.study import Study, grid
+from search_spaces._trials import study_of
 
 QUESTION = "Which utterances does each loss reduction listen to in this model?"
 
@@ -22,7 +22,6 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "Model Configuration": {"model_type": "tiny", "reduction": "mean"},
     "Study": {"seed": "1", "groups": "group"},
 }
-_SETTLED = {"Trainer Arguments.do_train": False}
 
 
 def study(configuration: Configuration) -> Study:
@@ -34,18 +33,5 @@ def study(configuration: Configuration) -> Study:
     """
     if not configuration.training.audit:
         raise ConfigurationError("--grid audit is nothing but audits, and audit = False; leave that key out")
-    cells = [
-        cell.with_values({**_SETTLED, "Model Configuration.reduction": str(reductions.parse(cell.model.reduction))})
-        for cell in grid(configuration)
-    ]
-    for cell in cells:
-        variants.require("trainables.models", cell.model.model_type)
-    return make(
-        configuration,
-        cells,
-        name="audit",
-        question=QUESTION,
-        train_fn="trainables.wav2vec2_ctc:train_fn",
-        prepare="trainables.preflight:ready",
-        results_version=variants.RESULTS_VERSION,
-    )
+    cells = (cell.with_values({"Trainer Arguments.do_train": False}) for cell in grid(configuration))
+    return study_of(configuration, cells, name="audit", question=QUESTION)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 
 from launcher.config import Configuration
-from launcher.study import Study, grid, make
-from trainables import reductions, variants
+from launcher.study import Study, grid
+from search_spaces._trials import study_of
 
 QUESTION = "Which utterances does each loss reduction listen to, and what does that do to the WER of each group?"
 
@@ -49,18 +49,4 @@ def study(configuration: Configuration) -> Study:
     """
     if configuration.training.dataset_path == "sample" and configuration.groups == ("group",):
         configuration = dataclasses.replace(configuration, groups=SAMPLE_GROUPS)
-    cells = tuple(
-        cell.with_values({"Model Configuration.reduction": str(reductions.parse(cell.model.reduction))})
-        for cell in grid(configuration)
-    )
-    for cell in cells:
-        variants.require("trainables.models", cell.model.model_type)
-    return make(
-        configuration,
-        cells,
-        name="losses",
-        question=QUESTION,
-        train_fn="trainables.wav2vec2_ctc:train_fn",
-        prepare="trainables.preflight:ready",
-        results_version=variants.RESULTS_VERSION,
-    )
+    return study_of(configuration, grid(configuration), name="losses", question=QUESTION)

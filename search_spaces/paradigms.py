@@ -1,7 +1,7 @@
 """Does it help to give each group layers of its own, or to tell the groups apart, and does that depend on the reduction?
 
 `python launch.py --grid paradigms`: three types of model x two reductions x two seeds on the sample corpus, all from scratch with
-the size of `tiny`; about six minutes on two cores. With `--set pretrained_model_name=PATH` all start from that checkpoint.
+the size of `tiny`. With `--set pretrained_model_name=PATH` all start from that checkpoint.
 
 Axes are conditional: a key that a type of model does not act on (`task_weight` of a model without a classifier) is not
 varied for it.
@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from launcher.config import Configuration
-from launcher.study import Study, grid, make
+from launcher.study import Study, grid
 from search_spaces import losses
-from trainables import reductions, variants
+from search_spaces._trials import study_of
+from trainables import variants
 
 QUESTION = "Do branches or a classifier of the groups help, and does that depend on the loss reduction?"
 
@@ -30,7 +31,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "groups": "group",
     },
 }
-_MODEL_TYPE, _REDUCTION = "Model Configuration.model_type", "Model Configuration.reduction"
+_MODEL_TYPE = "Model Configuration.model_type"
 
 
 def study(configuration: Configuration) -> Study:
@@ -44,25 +45,14 @@ def study(configuration: Configuration) -> Study:
     specific = variants.model_keys()
     cells: dict[str, Configuration] = {}
     for cell in grid(configuration):
-        variants.require("trainables.models", cell.model.model_type)
         model_type = cell.model.model_type
         if model_type == "tiny" and (cell.model.pretrained_model_name or cell.training.load_model):
             model_type = "base"
         idle = [key for key, types in specific.items() if model_type not in types]
         off = {f"Model Configuration.{key}": _at_rest(cell, key) for key in idle}
-        settled = cell.with_values(
-            {**off, _MODEL_TYPE: model_type, _REDUCTION: str(reductions.parse(cell.model.reduction))}
-        )
+        settled = cell.with_values({**off, _MODEL_TYPE: model_type})
         cells.setdefault(str(settled.as_dict()), settled)
-    return make(
-        configuration,
-        cells.values(),
-        name="paradigms",
-        question=QUESTION,
-        train_fn="trainables.wav2vec2_ctc:train_fn",
-        prepare="trainables.preflight:ready",
-        results_version=variants.RESULTS_VERSION,
-    )
+    return study_of(configuration, cells.values(), name="paradigms", question=QUESTION)
 
 
 def _at_rest(cell: Configuration, key: str) -> Any:

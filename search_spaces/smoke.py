@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from launcher.config import Configuration
-from launcher.study import Study, grid, make
+from launcher.study import Study, grid
 from search_spaces import losses
-from trainables import reductions, variants
+from search_spaces._trials import study_of
 
 QUESTION = "Does everything run on this machine?"
 
@@ -30,18 +30,4 @@ def study(configuration: Configuration) -> Study:
     Raises:
         DataError: a cell names a reduction or model that does not exist.
     """
-    cells = [
-        cell.with_values({"Model Configuration.reduction": str(reductions.parse(cell.model.reduction))})
-        for cell in grid(configuration)
-    ]
-    for cell in cells:
-        variants.require("trainables.models", cell.model.model_type)
-    return make(
-        configuration,
-        cells,
-        name="smoke",
-        question=QUESTION,
-        train_fn="trainables.wav2vec2_ctc:train_fn",
-        prepare="trainables.preflight:ready",
-        results_version=variants.RESULTS_VERSION,
-    )
+    return study_of(configuration, grid(configuration), name="smoke", question=QUESTION)

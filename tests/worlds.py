@@ -32,7 +32,7 @@ class World:
         manifest = write_manifest(folder / "manifest.csv", small_rows(folder))
         store = preflight.prepare(str(manifest), folder / "stores", [{"model_type": "tiny"}], ["group"])
         self.folder, self.vocabulary = folder, store.vocabulary
-        self.features = tiny.features(None)
+        self.features = tiny.start(None).features()
         model = self.model()
         self.train = split(store, "train", self.vocabulary, model, ["group"])
         self.validation = split(store, "validation", self.vocabulary, model, ["group"])

@@ -105,10 +105,6 @@ class AuxiliaryForCTC(Wav2Vec2PreTrainedModel):
     def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self._seen_BTH = output[0] if isinstance(output, tuple) else output
 
-    def freeze_feature_encoder(self) -> None:
-        """Do not train the convolutions."""
-        self.wav2vec2.feature_extractor._freeze_parameters()
-
     def forward(
         self,
         input_values: torch.Tensor,

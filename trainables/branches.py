@@ -117,10 +117,6 @@ class MultitaskForCTC(Wav2Vec2PreTrainedModel):
         for branch in self.branches:
             reinitialize(self, branch.layers, count)  # type: ignore[arg-type]
 
-    def freeze_feature_encoder(self) -> None:
-        """Do not train the convolutions."""
-        self.wav2vec2.feature_extractor._freeze_parameters()
-
     def forward(
         self,
         input_values: torch.Tensor,

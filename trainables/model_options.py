@@ -156,7 +156,7 @@ def of(sections: Mapping[str, Mapping[str, Any]], store: Store) -> ModelOptions:
     options = _without_data(settings, module.KEYS)
     rows = _Rows(store, Usage.of(training), options)
     # A model that is scored and not trained has its classes; the data may hold some of them, in any split.
-    known = {} if trains(sections) else module.saved(checkpoint_of(sections))
+    known = {} if trains(sections) else module.start(checkpoint_of(sections)).saved()
     if "branch_layers" in module.KEYS:
         options = replace(options, tasks=tuple(known.get("lossgrid_tasks") or rows.names(options.task_column)))
         options.task_codes(rows.columns(options.task_column))

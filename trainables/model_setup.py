@@ -44,17 +44,18 @@ def model_of(trial: Trial) -> tuple[Wav2Vec2ForCTC, Vocabulary, Wav2Vec2FeatureE
     settings = trial.model
     module = variants.load("trainables.models", settings["model_type"])
     pretrained = trial.checkpoint
-    vocabulary = module.vocabulary(pretrained) or Store.open(trial.store).vocabulary
+    start = module.start(pretrained)
+    vocabulary = start.vocabulary() or Store.open(trial.store).vocabulary
     overrides = {name: value for name, value in settings.items() if name not in _OWN_MODEL_KEYS and value is not None}
     # transformers' default of 2 masks a large part of every short word: a confound of length.
     overrides.setdefault("mask_time_min_masks", 0)
     options = model_options.of(trial.sections, Store.open(trial.store))
     model = module.build(vocabulary, overrides, pretrained, options)
     if settings["freeze_feature_extractor"] or settings.get("freeze_encoder"):
-        model.freeze_feature_encoder()
+        model.wav2vec2.freeze_feature_encoder()
     if settings.get("freeze_encoder"):
         model.wav2vec2.requires_grad_(False)
-    return model, vocabulary, module.features(pretrained)
+    return model, vocabulary, start.features()
 
 
 def trainer_of(

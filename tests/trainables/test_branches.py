@@ -174,7 +174,7 @@ def test_a_trained_model_with_other_tasks_or_branches_is_refused(tmp_path: Path)
 
 def test_a_checkpoint_that_was_pretrained_only_can_be_branched(tmp_path: Path) -> None:
     name = checkpoint(tmp_path, architecture=Wav2Vec2ForPreTraining)
-    assert multitask.vocabulary(name) is None
+    assert multitask.start(name).vocabulary() is None
     model = multitask.build(VOCABULARY, {}, name, options())
     assert len({head.weight.data_ptr() for head in model.lm_heads}) == 3
 

@@ -34,7 +34,7 @@ def test_a_checkpoint_that_never_wrote_text_gets_the_vocabulary_of_the_transcrip
     tmp_path, module, architecture
 ) -> None:
     name = checkpoint(tmp_path, architecture=architecture)
-    assert module.vocabulary(name) is None
+    assert module.start(name).vocabulary() is None
     torch.manual_seed(0)
     model = build(module, name)
     torch.manual_seed(5)
@@ -58,13 +58,13 @@ def test_a_checkpoint_of_labels_without_their_names_is_refused(tmp_path: Path) -
     name = checkpoint(tmp_path)
     (tmp_path / "vocab.json").unlink()
     with pytest.raises(DataError, match=r"has no vocab.json; it has: config.json, model.safetensors"):
-        base.vocabulary(name)
+        base.start(name).vocabulary()
 
 
 @OTHER
 def test_another_architecture_is_refused(tmp_path: Path, module) -> None:
     name = checkpoint(tmp_path, architecture=Wav2Vec2ForAudioFrameClassification)
-    for read in (module.vocabulary, module.convolutions, lambda name: build(module, name)):
+    for read in (lambda name: module.start(name).vocabulary(), lambda name: build(module, name)):
         with pytest.raises(
             DataError, match=r"holds a Wav2Vec2ForAudioFrameClassification; model_type = .* starts from"
         ):
@@ -75,7 +75,7 @@ def test_another_architecture_is_refused(tmp_path: Path, module) -> None:
 def test_another_kind_of_model_is_refused(tmp_path: Path, module) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "hubert", "architectures": ["HubertForCTC"]}')
     with pytest.raises(DataError, match=r"is a 'hubert' model; model_type = .* needs a wav2vec2 checkpoint"):
-        module.vocabulary(str(tmp_path))
+        module.start(str(tmp_path)).vocabulary()
 
 
 @OTHER
@@ -99,7 +99,7 @@ def test_labels_that_do_not_belong_to_the_weights_are_refused(tmp_path: Path) ->
     ids = json.loads((tmp_path / "vocab.json").read_text())
     (tmp_path / "vocab.json").write_text(json.dumps({**ids, "Z": len(ids)}))
     with pytest.raises(DataError, match=r"lm_head.bias has the shape \[10\].* ask for \[11\]"):
-        build(base, name, base.vocabulary(name))
+        build(base, name, base.start(name).vocabulary())
 
 
 @OTHER
@@ -129,23 +129,23 @@ def test_overrides_win_over_the_checkpoint_and_weights_are_loaded_in_float32(tmp
 def test_the_frames_are_known_before_the_model_is_loaded(tmp_path: Path, module, stable: bool) -> None:
     name = checkpoint(tmp_path, stable)
     frames = 12_345
-    for kernel, stride in module.convolutions(name):
+    for kernel, stride in module.start(name).convolutions():
         frames = (frames - kernel) // stride + 1
     given = {"task": torch.tensor([0])} if module is multitask else {}
     assert build(module, name)(audio(12_345)[0], **given).logits.shape[1] == frames
-    assert module.features(name).return_attention_mask == stable
+    assert module.start(name).features().return_attention_mask == stable
 
 
 def test_a_name_that_is_neither_here_nor_on_the_hub_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match=r"is no local folder, .* huggingface-cli download no/where --local-dir"):
-        base.convolutions("no/where")
+        base.start("no/where").convolutions()
 
 
 def test_only_models_that_can_start_from_scratch_need_no_checkpoint() -> None:
     with pytest.raises(DataError, match="model_type = base needs pretrained_model_name"):
-        base.vocabulary(None)
+        base.start(None).vocabulary()
     for module in (multitask, multitask_aux):
-        assert module.vocabulary(None) is None
-        assert module.features(None).return_attention_mask
-        assert module.convolutions(None) == ((320, 160), (3, 2))
+        assert module.start(None).vocabulary() is None
+        assert module.start(None).features().return_attention_mask
+        assert module.start(None).convolutions() == ((320, 160), (3, 2))

@@ -37,7 +37,8 @@ def model(model_type: str, pretrained_model_name: str | None) -> Model:
         DataError: there is no such module, or its checkpoint cannot be read.
     """
     module = variants.load("trainables.models", model_type)
-    return Model(module.vocabulary(pretrained_model_name), tuple(module.convolutions(pretrained_model_name)))
+    start = module.start(pretrained_model_name)
+    return Model(start.vocabulary(), tuple(start.convolutions()))
 
 
 class Fit:

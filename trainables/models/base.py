@@ -13,34 +13,19 @@ from trainables.pretrained import Checkpoint
 from trainables.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
+    from transformers import Wav2Vec2ForCTC
 
 KEYS = frozenset({"reinitialize_last_n_layers", "freeze_encoder"})
 
 
-def vocabulary(pretrained_model_name: str | None) -> Vocabulary | None:
-    """Read the labels of the checkpoint; None: they come from the training transcripts."""
-    return _start(pretrained_model_name).vocabulary()
-
-
-def convolutions(pretrained_model_name: str | None) -> tuple[tuple[int, int], ...]:
-    """Return (kernel, stride) of each layer of the feature encoder."""
-    return _start(pretrained_model_name).convolutions()
-
-
-def features(pretrained_model_name: str | None) -> Wav2Vec2FeatureExtractor:
-    """Load the feature extractor of the checkpoint: it says whether audio is normalised and masked."""
-    return _start(pretrained_model_name).features()
-
-
-def saved(pretrained_model_name: str | None) -> Mapping[str, Any]:
-    """Return the configuration that a checkpoint was saved with; empty from scratch."""
-    return _start(pretrained_model_name).saved()
+def start(name: str | None) -> Checkpoint:
+    """Return what the model starts from: a checkpoint, by folder or hub name."""
+    return Checkpoint(name, "base")
 
 
 def check(options: ModelOptions, pretrained_model_name: str | None, overrides: Mapping[str, Any]) -> None:
     """Check that the model can be built as asked; raises DataError."""
-    options.check_reinitialized(_start(pretrained_model_name).layers(overrides))
+    options.check_reinitialized(start(pretrained_model_name).layers(overrides))
 
 
 def build(
@@ -65,10 +50,6 @@ def build(
     from trainables.branches import reinitialize
 
     check(options, pretrained_model_name, overrides)
-    model = _start(pretrained_model_name).load(Wav2Vec2ForCTC, vocabulary, overrides)
+    model = start(pretrained_model_name).load(Wav2Vec2ForCTC, vocabulary, overrides)
     reinitialize(model, model.wav2vec2.encoder.layers, options.reinitialized_layers)
     return model
-
-
-def _start(name: str | None) -> Checkpoint:
-    return Checkpoint(name, "base")

@@ -16,31 +16,14 @@ from trainables.scratch import Scratch
 from trainables.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from transformers import Wav2Vec2FeatureExtractor
-
     from trainables.branches import MultitaskForCTC
 
 KEYS = frozenset({"reinitialize_last_n_layers", "branch_layers", "task_group", "no_control_layer", "freeze_encoder"})
 
 
-def vocabulary(pretrained_model_name: str | None) -> Vocabulary | None:
-    """Read the labels of the checkpoint; None: they come from the training transcripts."""
-    return _start(pretrained_model_name).vocabulary()
-
-
-def convolutions(pretrained_model_name: str | None) -> tuple[tuple[int, int], ...]:
-    """Return (kernel, stride) of each layer of the feature encoder."""
-    return _start(pretrained_model_name).convolutions()
-
-
-def features(pretrained_model_name: str | None) -> Wav2Vec2FeatureExtractor:
-    """Load or make the feature extractor: it says whether audio is normalised and masked."""
-    return _start(pretrained_model_name).features()
-
-
-def saved(pretrained_model_name: str | None) -> Mapping[str, Any]:
-    """Return the configuration that a checkpoint was saved with; empty from scratch."""
-    return _start(pretrained_model_name).saved()
+def start(name: str | None) -> Checkpoint | Scratch:
+    """Return what the model starts from: a checkpoint, by folder or hub name, or scratch."""
+    return Scratch("multitask") if name is None else Checkpoint(name, "multitask", own="MultitaskForCTC")
 
 
 def check(options: ModelOptions, pretrained_model_name: str | None, overrides: Mapping[str, Any]) -> None:
@@ -49,9 +32,9 @@ def check(options: ModelOptions, pretrained_model_name: str | None, overrides: M
     Raises:
         DataError: layers that there are not, or a trained multitask model with other tasks or branches.
     """
-    start = _start(pretrained_model_name)
-    options.check_branches(start.layers(overrides))
-    saved = start.saved()
+    origin = start(pretrained_model_name)
+    options.check_branches(origin.layers(overrides))
+    saved = origin.saved()
     if "lossgrid_tasks" not in saved:
         return
     if tuple(saved["lossgrid_tasks"]) != options.tasks:
@@ -88,14 +71,10 @@ def build(
     from trainables.branches import MultitaskForCTC
 
     check(options, pretrained_model_name, overrides)
-    start = _start(pretrained_model_name)
-    if isinstance(start, Checkpoint) and start.is_own:
-        model = start.load(MultitaskForCTC, vocabulary, overrides)
+    origin = start(pretrained_model_name)
+    if isinstance(origin, Checkpoint) and origin.is_own:
+        model = origin.load(MultitaskForCTC, vocabulary, overrides)
         model.reinitialize(options.reinitialized_layers)
         return model
-    source = start.load(Wav2Vec2ForCTC, vocabulary, overrides)
+    source = origin.load(Wav2Vec2ForCTC, vocabulary, overrides)
     return MultitaskForCTC.from_ctc(source, options.tasks, options.branch_layers, options.reinitialized_layers)
-
-
-def _start(name: str | None) -> Checkpoint | Scratch:
-    return Scratch("multitask") if name is None else Checkpoint(name, "multitask", own="MultitaskForCTC")

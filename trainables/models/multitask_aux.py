@@ -16,8 +16,6 @@ from trainables.scratch import Scratch
 from trainables.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from transformers import Wav2Vec2FeatureExtractor
-
     from trainables.auxiliary import AuxiliaryForCTC
 
 KEYS = frozenset(
@@ -28,24 +26,9 @@ KEYS = frozenset(
 )  # fmt: skip
 
 
-def vocabulary(pretrained_model_name: str | None) -> Vocabulary | None:
-    """Read the labels of the checkpoint; None: they come from the training transcripts."""
-    return _start(pretrained_model_name).vocabulary()
-
-
-def convolutions(pretrained_model_name: str | None) -> tuple[tuple[int, int], ...]:
-    """Return (kernel, stride) of each layer of the feature encoder."""
-    return _start(pretrained_model_name).convolutions()
-
-
-def features(pretrained_model_name: str | None) -> Wav2Vec2FeatureExtractor:
-    """Load or make the feature extractor: it says whether audio is normalised and masked."""
-    return _start(pretrained_model_name).features()
-
-
-def saved(pretrained_model_name: str | None) -> Mapping[str, Any]:
-    """Return the configuration that a checkpoint was saved with; empty from scratch."""
-    return _start(pretrained_model_name).saved()
+def start(name: str | None) -> Checkpoint | Scratch:
+    """Return what the model starts from: a checkpoint, by folder or hub name, or scratch."""
+    return Scratch("multitask_aux") if name is None else Checkpoint(name, "multitask_aux", own="AuxiliaryForCTC")
 
 
 def check(options: ModelOptions, pretrained_model_name: str | None, overrides: Mapping[str, Any]) -> None:
@@ -54,11 +37,11 @@ def check(options: ModelOptions, pretrained_model_name: str | None, overrides: M
     Raises:
         DataError: layers that there are not, or a trained model with other classes or its classifier elsewhere.
     """
-    start = _start(pretrained_model_name)
-    layers = start.layers(overrides)
+    origin = start(pretrained_model_name)
+    layers = origin.layers(overrides)
     options.check_reinitialized(layers)
     options.check_location(layers)
-    saved = start.saved()
+    saved = origin.saved()
     if "lossgrid_classes" not in saved:
         return
     if tuple(saved["lossgrid_classes"]) != options.classes:
@@ -95,14 +78,10 @@ def build(
 
     check(options, pretrained_model_name, overrides)
     own = {"lossgrid_classes": list(options.classes), "lossgrid_location": options.location}
-    start = _start(pretrained_model_name)
-    if isinstance(start, Checkpoint):
-        model = start.load(AuxiliaryForCTC, vocabulary, overrides, own, fresh=("classifier.",))
+    origin = start(pretrained_model_name)
+    if isinstance(origin, Checkpoint):
+        model = origin.load(AuxiliaryForCTC, vocabulary, overrides, own, fresh=("classifier.",))
     else:
-        model = start.load(AuxiliaryForCTC, vocabulary, overrides, own)
+        model = origin.load(AuxiliaryForCTC, vocabulary, overrides, own)
     reinitialize(model, model.wav2vec2.encoder.layers, options.reinitialized_layers)
     return model
-
-
-def _start(name: str | None) -> Checkpoint | Scratch:
-    return Scratch("multitask_aux") if name is None else Checkpoint(name, "multitask_aux", own="AuxiliaryForCTC")

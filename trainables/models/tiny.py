@@ -18,39 +18,32 @@ from trainables.scratch import Scratch
 from trainables.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
+    from transformers import Wav2Vec2ForCTC
 
 KEYS = frozenset({"reinitialize_last_n_layers", "freeze_encoder"})
 _SCRATCH = Scratch("tiny")
 
 
-def vocabulary(pretrained_model_name: str | None) -> Vocabulary | None:
-    """Read the labels of a trained `tiny`; None: they come from the training transcripts.
+def start(name: str | None) -> Checkpoint | Scratch:
+    """Return what the model starts from: scratch, or a `tiny` that was trained.
 
     Raises:
-        DataError: another checkpoint is named; this model starts from scratch.
+        DataError: another checkpoint is named.
     """
-    return _start(pretrained_model_name).vocabulary()
-
-
-def convolutions(pretrained_model_name: str | None) -> tuple[tuple[int, int], ...]:
-    """Return (kernel, stride) of each layer of the feature encoder."""
-    return _start(pretrained_model_name).convolutions()
-
-
-def features(pretrained_model_name: str | None) -> Wav2Vec2FeatureExtractor:
-    """Make or load the feature extractor: zero mean and unit variance per utterance, with an attention mask."""
-    return _start(pretrained_model_name).features()
-
-
-def saved(pretrained_model_name: str | None) -> Mapping[str, Any]:
-    """Return the configuration that a checkpoint was saved with; empty from scratch."""
-    return _start(pretrained_model_name).saved()
+    if name is None:
+        return _SCRATCH
+    trained = Checkpoint(name, "tiny")
+    if not Path(name).expanduser().is_dir() or trained.convolutions() != _SCRATCH.convolutions():
+        raise DataError(
+            f"model_type = tiny starts from scratch or from a model that it trained, and {name!r} is no folder of one; "
+            "set model_type = base, or leave it out"
+        )
+    return trained
 
 
 def check(options: ModelOptions, pretrained_model_name: str | None, overrides: Mapping[str, Any]) -> None:
     """Check that the model can be built as asked; raises DataError."""
-    options.check_reinitialized(_start(pretrained_model_name).layers(overrides))
+    options.check_reinitialized(start(pretrained_model_name).layers(overrides))
 
 
 def build(
@@ -77,18 +70,6 @@ def build(
     from trainables.branches import reinitialize
 
     check(options, pretrained_model_name, overrides)
-    model = _start(pretrained_model_name).load(Wav2Vec2ForCTC, vocabulary, overrides)
+    model = start(pretrained_model_name).load(Wav2Vec2ForCTC, vocabulary, overrides)
     reinitialize(model, model.wav2vec2.encoder.layers, options.reinitialized_layers)
     return model
-
-
-def _start(name: str | None) -> Checkpoint | Scratch:
-    if name is None:
-        return _SCRATCH
-    start = Checkpoint(name, "tiny")
-    if not Path(name).expanduser().is_dir() or start.convolutions() != _SCRATCH.convolutions():
-        raise DataError(
-            f"model_type = tiny starts from scratch or from a model that it trained, and {name!r} is no folder of one; "
-            "set model_type = base, or leave it out"
-        )
-    return start

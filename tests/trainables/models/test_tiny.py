@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import Wav2Vec2ForCTC
 
 from trainables.errors import DataError
-from trainables.models.tiny import build, convolutions, vocabulary
+from trainables.models.tiny import build, start
 from trainables.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(("<pad>", "<unk>", "|", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ'-"))
@@ -110,22 +110,22 @@ def test_fifteen_updates_on_four_clips_halve_the_loss(model: Wav2Vec2ForCTC) -> 
 def test_the_frames_are_known_before_the_model_is_built(model: Wav2Vec2ForCTC) -> None:
     for samples in (640, 641, 16_000, 51_337):
         frames = samples
-        for kernel, stride in convolutions(None):
+        for kernel, stride in start(None).convolutions():
             frames = (frames - kernel) // stride + 1
         assert model(torch.randn(1, samples)).logits.shape[1] == frames
 
 
 def test_a_checkpoint_cannot_be_named_for_a_model_that_starts_from_scratch() -> None:
     with pytest.raises(DataError, match="model_type = base"):
-        vocabulary("facebook/wav2vec2-base")
+        start("facebook/wav2vec2-base")
 
 
 def test_a_trained_tiny_can_be_loaded_and_another_checkpoint_cannot(model: Wav2Vec2ForCTC, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     (tmp_path / "vocab.json").write_text(VOCABULARY.as_json())
-    assert vocabulary(str(tmp_path)) == VOCABULARY
+    assert start(str(tmp_path)).vocabulary() == VOCABULARY
     loaded = build(VOCABULARY, {}, str(tmp_path))
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
     (tmp_path / "config.json").write_text('{"model_type": "wav2vec2"}')
     with pytest.raises(DataError, match="is no folder of one; set model_type = base"):
-        vocabulary(str(tmp_path))
+        start(str(tmp_path))
