@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from launcher.noise import NoiseFloor
 from launcher.stats import MIN_SEEDS, MIN_SPEAKERS
 
 NOT_MEASURED = "\N{EN DASH}"
@@ -47,7 +48,10 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def answer(results: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFrame, baseline: str | None) -> Answer:
+def answer(
+    results: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFrame, baseline: str | None,
+    noise: NoiseFloor | None = None,
+) -> Answer:  # fmt: skip
     """Compose the answer from what has finished so far.
 
     Args:
@@ -55,6 +59,7 @@ def answer(results: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFrame, b
         summary: `launcher.stats.summary_by_variant` of WER.
         paired: `launcher.stats.paired_to_baseline`.
         baseline: the variant that `paired` compares with.
+        noise: how far equal runs differ, if that was measured.
     """
     if results.empty:
         return Answer("There is no trial in this study yet, so there is no answer.")
@@ -73,6 +78,11 @@ def answer(results: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFrame, b
     headline = f"{lead} WER: {name}, {percent(best['mean'])} ({_over(best)})"
     other, comparison = _comparison(measured, paired, baseline)
     cautions = _cautions(summary, other)
+    if noise is not None and other is not None and noise.hides(other["difference"]):
+        cautions = (
+            f"This difference is within the noise floor: {noise.sentence().removeprefix('noise floor: ')}.",
+            *cautions,
+        )
     return Answer(headline + comparison + _limits(best, other) + ".", str(best["variant"]), cautions)
 
 

@@ -51,7 +51,8 @@ def main() -> None:
               help='Any configuration key; commas make an axis: --set seed=1,2,3. Also "Section.key=value".')  # fmt: skip
 @click.option("--exact", type=click.IntRange(1), metavar="N",
               help="In audits, also measure the gradient at all weights on N utterances (audit_exact = N).")  # fmt: skip
-@click.option("--plan", is_flag=True, help="List the trials and what is done of them; run nothing.")
+@click.option("--plan", is_flag=True, help="List the trials, what is done of them and what is left; run nothing.")
+@click.option("--probe", is_flag=True, help="With --plan: try one trial for a few updates, to estimate time and disk.")
 @click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout.")
 @click.option("--address", help="Ray cluster to run on.  [default: RAY_ADDRESS, else this machine]")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True,
@@ -59,6 +60,12 @@ def main() -> None:
 @click.option("--backend", type=click.Choice(["train", "tune"]), default="train", show_default=True,
               help="Ray Train inside each trial, or the training function alone (starts sooner, one worker).")  # fmt: skip
 @click.option("--max-concurrent", type=click.IntRange(1), help="Trials at a time.  [default: as many as devices]")
+@click.option("--aa", type=click.IntRange(2), metavar="N",
+              help="Run the baseline's first trial N times in all: how far do equal runs differ?")  # fmt: skip
+@click.option("--gpus-per-worker", metavar="F", default="1", show_default=True,
+              help="Part of a GPU for one worker: 0.25 lets four trials share one; auto: by the memory of finished trials.")  # fmt: skip
+@click.option("--early-stopping", is_flag=True,
+              help="End trials early that are behind others in validation loss per label (ASHA); they can go on later.")  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="Run trials again that failed before.")
 @click.option("--fresh", is_flag=True, help="Run all trials again; what they measured before is kept aside.")
 @click.option("--fail-fast", is_flag=True, help="Stop behind checkpoints as soon as one trial fails.")
@@ -74,6 +81,8 @@ def cli(context: click.Context, grid: str | None, **options: Any) -> int | None:
         return 0 if len(sys.argv) == 1 else EXIT_BAD_REQUEST
     from launcher.grid import Request, execute
 
+    if options["probe"] and not options["plan"]:
+        raise click.UsageError("--probe belongs to --plan: give both")
     if (exact := options.pop("exact")) is not None:
         options["overrides"] = (*options["overrides"], f"audit_exact={exact}")
     return execute(Request(grid=grid, command=_command(), **options))
@@ -81,12 +90,28 @@ def cli(context: click.Context, grid: str | None, **options: Any) -> int | None:
 
 @cli.command()
 @click.argument("folder", metavar="DIR", type=_FOLDER)
-@click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout.")
-def status(folder: Path, as_json: bool) -> int:
-    """Show the trials of a study, running or not."""
-    from launcher import results, show
+@click.option("--watch", is_flag=True, help="Go on until all trials have ended; Ctrl-C leaves.")
+@click.option("--interval", type=click.FloatRange(0.1), default=2.0, show_default=True, metavar="S",
+              help="With --watch: seconds between two readings.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout; with --watch one object for each change.")
+def status(folder: Path, watch: bool, interval: float, as_json: bool) -> int:
+    """Show the trials of a study, running or not, from any terminal or machine that sees DIR."""
+    from launcher import watch as watching
 
-    return show.results_table(results.load(folder), as_json=as_json)
+    return watching.follow(folder, interval, as_json=as_json) if watch else watching.once(folder, as_json=as_json)
+
+
+@cli.command()
+@click.argument("one", metavar="ID")
+@click.argument("other", metavar="ID")
+@click.option("--out", "outs", multiple=True, metavar="DIR", type=_FOLDER,
+              help="Study to search; may be given several times.  [default: all of results/]")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout.")
+def why(one: str, other: str, outs: tuple[Path, ...], as_json: bool) -> None:
+    """Say why two trials have different ids, and what else differs; ID may be the beginning of one, or a folder."""
+    from launcher import why_command
+
+    why_command.execute((one, other), outs, as_json=as_json)
 
 
 @cli.command()
@@ -157,7 +182,8 @@ def audit(files: tuple[Path, ...], rows: str, names: tuple[str, ...], per_label:
 )
 @click.option("--split", default="", metavar="NAME", help="Named split, for example dependent or loso(speaker=F01).")
 @click.option("--workers", type=click.IntRange(1), help="Processes that decode.  [default: as many as cores]")
-@click.option("--inspect", metavar="STORE", help="Show what is in a store instead, and write STORE/inspect.html.")
+@click.option("--inspect", metavar="STORE", help="Show what is in a store instead, and write STORE/inspect.html; or in a manifest "
+              "or the union A,B, and write nothing.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout.")
 def prepare_corpus(corpus: str | None, source: Path | None, out: Path | None, options: tuple[str, ...], split: str,
                    workers: int | None, inspect: str | None, as_json: bool) -> None:  # fmt: skip
@@ -175,10 +201,25 @@ def prepare_corpus(corpus: str | None, source: Path | None, out: Path | None, op
     )  # fmt: skip
 
 
+@cli.command()
+@click.argument("folder", metavar="[DIR]", type=_FOLDER, required=False)
+@click.option("--data", metavar="PATH", help="Also read these data, as a study would.")
+@click.option("--address", help="Ray cluster to meet.  [default: RAY_ADDRESS, else one is started here]")
+@click.option("--no-ray", "with_ray", flag_value=False, default=True, help="Start and meet no Ray.")
+@click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout.")
+def doctor(folder: Path | None, **options: Any) -> int:
+    """Look whether a study can run here (in DIR), and say what to do about what is in its way."""
+    from launcher import doctor as examination
+
+    return examination.execute(examination.Request(folder=folder, **options))
+
+
 def _command() -> str:
-    """Write the command line as it can be typed again."""
+    """Write the command line as it can be typed again, save for secrets."""
     import shlex
+
+    from launcher import provenance
 
     program = Path(sys.argv[0]).name
     words = ["python", program] if program.endswith(".py") else [program]
-    return shlex.join([*words, *sys.argv[1:]])
+    return provenance.without_secrets(shlex.join([*words, *sys.argv[1:]]))

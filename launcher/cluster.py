@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +14,11 @@ from launcher.config import ConfigurationError
 
 DRIVER = "driver"
 _LOCAL_DRIVERS = 1000
-_BYTES_PER_TRIAL = {"train": 2.5e9, "tune": 1.5e9}
-"""Memory of one concurrent trial beside its data: with Ray Train seven helper processes (about 1 GB) and the worker."""
+_HELPER_BYTES = {"train": 1.0e9, "tune": 0.0}
+"""Memory of the seven processes with which Ray Train helps one concurrent trial."""
+_GUESSED_BYTES = 1.5e9
+"""Memory of one worker before any trial has been measured."""
+_MARGIN, _MAX_TRIALS_PER_GPU = 1.25, 8
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -63,12 +67,19 @@ class Sizing:
         use_gpu: one GPU for each worker.
         cpus_per_worker: CPUs, and so threads, of one worker.
         max_concurrent: trials at a time.
+        gpus_per_worker: part of a GPU that one worker gets, or several.
     """
 
     workers: int
     use_gpu: bool
     cpus_per_worker: int
     max_concurrent: int
+    gpus_per_worker: float = 1.0
+
+    @property
+    def device(self) -> dict[str, float]:
+        """What one worker asks Ray for."""
+        return {"CPU": self.cpus_per_worker, **({"GPU": self.gpus_per_worker} if self.use_gpu else {})}
 
 
 @contextmanager
@@ -110,37 +121,108 @@ def connected(address: str | None) -> Iterator[Cluster]:
 
 
 def size(
-    cluster: Cluster, trials: int, *, workers: int, backend: str, max_concurrent: int | None, cpus_per_worker: int = 1
+    cluster: Cluster,
+    trials: int,
+    *,
+    workers: int,
+    backend: str,
+    max_concurrent: int | None,
+    gpus_per_worker: str = "1",
+    measured_bytes: Mapping[str, float] | None = None,
+    cpus_per_worker: int = 1,
 ) -> Sizing:
     """Decide how many trials run at a time.
 
-    One device per worker. The number of threads of a worker does not depend on how busy the machine is: sums in another
-    order would change the last bit of the results.
+    One device, or part of one, per worker. The number of threads of a worker does not depend on how busy the machine is:
+    sums in another order would change the last bit of the results.
+
+    Args:
+        cluster: what there is.
+        trials: how many are to run.
+        workers: of one trial.
+        backend: "train" or "tune".
+        max_concurrent: upper bound; None: as many as there is room for.
+        gpus_per_worker: a number, or "auto".
+        measured_bytes: highest memory of finished trials, by "CPU" and "GPU"; without it a guess stands in.
+        cpus_per_worker: CPUs, and so threads, of one worker.
 
     Raises:
         ConfigurationError: a trial needs more devices than the cluster has.
     """
-    use_gpu = cluster.gpus >= 1
-    have, device = (int(cluster.gpus), "GPU") if use_gpu else (int(cluster.cpus) // cpus_per_worker, "CPU")
+    measured, use_gpu = measured_bytes or {}, cluster.gpus >= 1
+    share = _gpu_share(gpus_per_worker, measured.get("GPU")) if use_gpu else 1.0
+    have, device = (int(cluster.gpus / share), "GPU") if use_gpu else (int(cluster.cpus) // cpus_per_worker, "CPU")
     if workers > have:
         raise ConfigurationError(
-            f"--workers {workers} needs {workers} {device}s for one trial, the cluster has {have}; use --workers {max(1, have)}"
+            f"--workers {workers} needs {workers * share:g} {device}s for one trial, the cluster has "
+            f"{cluster.gpus if use_gpu else have:g}; use --workers {max(1, have)}"
         )
     if backend == "tune" and workers > 1:
         raise ConfigurationError(f"--workers {workers} needs --backend train; --backend tune runs one worker per trial")
-    room = max(1, int(cluster.memory_bytes / _BYTES_PER_TRIAL[backend])) if cluster.memory_bytes else have
+    process = measured.get("CPU", 0.0) * _MARGIN or _GUESSED_BYTES
+    needed = _HELPER_BYTES[backend] + workers * (_GUESSED_BYTES if use_gpu else process)
+    room = max(1, int(cluster.memory_bytes / needed)) if cluster.memory_bytes else have
     allowed = max_concurrent if max_concurrent is not None else trials
     concurrent = max(1, min(have // workers, allowed, room, trials))
-    return Sizing(workers, use_gpu, cpus_per_worker, concurrent)
+    return Sizing(workers, use_gpu, cpus_per_worker, concurrent, share)
+
+
+def _gpu_share(asked: str, measured_bytes: float | None) -> float:
+    """Return the part of a GPU for one worker."""
+    if asked != "auto":
+        try:
+            share = float(asked)
+        except ValueError:
+            share = 0.0
+        if not (0 < share < 1 or share in range(1, 65)):
+            raise ConfigurationError(
+                f"--gpus-per-worker {asked}: give a part of a GPU as in 0.25, a whole number, or auto"
+            )
+        return share
+    return 1.0 if not measured_bytes else share_of(measured_bytes, _gpu_bytes())
+
+
+def share_of(measured_bytes: float, gpu_bytes: float) -> float:
+    """Return the smallest 1/n of a GPU that holds a worker with a margin of a quarter, n at most 8.
+
+    Args:
+        measured_bytes: highest memory of a finished trial.
+        gpu_bytes: memory of the smallest GPU.
+    """
+    return 1 / max(1, min(_MAX_TRIALS_PER_GPU, int(gpu_bytes / (measured_bytes * _MARGIN))))
+
+
+def _gpu_bytes() -> float:
+    """Ask every node with a GPU how much memory its first one has; the smallest counts."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    def ask() -> float:
+        import torch  # on the node, not here
+
+        return float(torch.cuda.get_device_properties(0).total_memory)
+
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+    asked = ray.remote(num_gpus=1)(ask)
+    return min(
+        ray.get([asked.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote() for node in nodes])
+    )  # fmt: skip
 
 
 def _local() -> Mapping[str, Any]:
     # Without the dashboard's State API, Ray Train does not free the placement group of a trial that was stopped or
     # killed, and the next trial on a full machine waits for ever.
+    # Ray Train asks it without an address, and so might find the cluster of somebody else on this machine, or one that
+    # is gone and left its name in /tmp/ray: every process is told where ours is.
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
     return {
         "address": "local",
         "include_dashboard": True,
         "dashboard_host": "127.0.0.1",
+        "dashboard_port": port,
         "_node_ip_address": "127.0.0.1",  # some ports of Ray listen everywhere all the same; the token guards them
         "resources": {DRIVER: _LOCAL_DRIVERS},
         "log_to_driver": False,

@@ -12,6 +12,24 @@ _QUANTILES = ("shortest", "5 %", "median", "95 %", "longest")
 _UNITS = {"seconds": "seconds of audio", "characters": "characters of the transcript"}
 
 
+def part_tables(found: Mapping[str, Any]) -> list[Table]:
+    """List what a store was selected from, one row each; no table for a store that was made from recordings."""
+    rows = tuple(
+        (
+            text(part["location"] or part["source"]), text(part["fingerprint"]), whole(part["utterances"]),
+            number(part["seconds"], "{:,.1f}", 1 / 60), text(_counted(part["by_split"])),
+            text(_counted(part["left_out"])), text(_counted(part["rejects"])),
+        )
+        for part in found["parts"]
+    )  # fmt: skip
+    head = ("part", "fingerprint", "utterances", "minutes", "by split", "not taken over", "rejected in it")
+    return [Table("parts", "What it is selected from", head, rows)] if rows else []
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name or _UNUSED} {count:,}" for name, count in counts.items()) or "none"
+
+
 def count_tables(found: Mapping[str, Any]) -> list[Table]:
     """List utterances, speakers and hours by split and group, and by corpus, group, split and speaker alone."""
     tables = [_counts("counts", "Utterances by split and group", ("split", "group"), found["counts"])]

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
 
-from launcher import environment, results
+from launcher import provenance, results
 from launcher.study import Prepared, Study, Trial, short_names
+
+_FURTHER_TRIES, _PAUSE_SECONDS = 4, 0.05
+_ENVIRONMENT = ("python", "git_sha", "git_patch", "host", "platform", "cpu_count")
 
 
 @contextmanager
@@ -27,16 +32,26 @@ def held(out: Path, *, wanted: bool) -> Iterator[None]:
         return
     with _lock_file(out) as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(lock)
         except OSError as error:
             lock.seek(0)
             raise results.ResultsError(
                 f"{out} is in use by {lock.read().strip() or 'another launch'}; wait for it, or give another --out"
             ) from error
         lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {environment.host()}\n")
+        lock.write(f"process {os.getpid()} on {provenance.host()}\n")
         lock.flush()
         yield
+
+
+def _take(lock: IO[str]) -> None:
+    """Take the lock; whoever only looks whether it is held (`launcher.live`) has it for an instant, so ask again."""
+    for _ in range(_FURTHER_TRIES):
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_PAUSE_SECONDS)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _lock_file(out: Path) -> IO[str]:
@@ -61,27 +76,29 @@ def set_aside(trials: Sequence[Trial], rows: dict[str, dict[str, Any]], out: Pat
         rows[trial.trial_id] = {"status": "pending", "attempts": 0}
 
 
-def describe_study(study: Study, trials: Sequence[Trial], data: Prepared, out: Path, command: str) -> None:
-    """Write study.json, what was requested and of what data, and the list of rejected utterances."""
+def describe_study(study: Study, trials: Sequence[Trial], data: Prepared, out: Path, launch: Mapping[str, Any]) -> None:
+    """Write study.json, what was requested of what data by which launch, and the list of rejected utterances."""
     names = short_names(study.axes)
     content = {
         "study": study.name,
         "question": study.question,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": command,
+        "command": launch["command"],
         "axes": {names[key]: list(values) for key, values in study.axes.items()},
         "baseline": study.baseline_variant(),
         "baseline_wanted": study.baseline,
         "groups": list(study.groups),
         "data": {**data.description, "store": str(data.path)},
-        "environment": environment.describe(),
+        "environment": {**{name: launch[name] for name in _ENVIRONMENT}, **launch["packages"]},
         "trials": [
-            {"trial_id": trial.trial_id, "variant": trial.variant, "seed": trial.seed, "axes": dict(trial.axes),
+            {"trial_id": trial.trial_id, "variant": trial.variant, "seed": trial.seed, "repeat": trial.repeat, "axes": dict(trial.axes),
              "configuration": trial.configuration.as_dict()}
             for trial in trials
         ],
     }  # fmt: skip
-    results.write_json(out / "study.json", content)
+    # An address of data may hold a password.
+    text = provenance.without_passwords(json.dumps(content, ensure_ascii=False, default=str))
+    results.write_json(out / "study.json", json.loads(text))
     rejects = Path(data.path) / "rejects.parquet"
     if rejects.is_file():
         results.write_whole(out / "rejects.parquet", lambda path: shutil.copyfile(rejects, path))

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from launcher import config, config_rules, folder, progress, results, show, start
+from launcher import config, config_rules, folder, planning, progress, provenance, results, show, start
 from launcher.config import Configuration, ConfigurationError
 from launcher.study import Prepared, Study, Trial
 
@@ -33,6 +33,7 @@ class Request:
     data: str | None = None
     overrides: tuple[str, ...] = ()
     plan: bool = False
+    probe: bool = False
     as_json: bool = False
     address: str | None = None
     workers: int = 1
@@ -41,11 +42,22 @@ class Request:
     retry_failed: bool = False
     fresh: bool = False
     fail_fast: bool = False
+    gpus_per_worker: str = "1"
+    early_stopping: bool = False
+    aa: int | None = None
+
+    @property
+    def asked(self) -> planning.Asked:
+        """Which trials are to run, and what a plan is to tell."""
+        return planning.Asked(self.placing, self.retry_failed, self.fresh, probe=self.probe, as_json=self.as_json)
 
     @property
     def placing(self) -> start.Placing:
         """Where and how the trials are to run."""
-        return start.Placing(self.address, self.workers, self.backend, self.max_concurrent, self.fail_fast)
+        return start.Placing(
+            self.address, self.workers, self.backend, self.max_concurrent, self.gpus_per_worker, self.fail_fast,
+            self.early_stopping,
+        )  # fmt: skip
 
 
 def execute(request: Request) -> int:
@@ -63,15 +75,21 @@ def execute(request: Request) -> int:
         data = _prepare(study, out, console)
         study = study.with_data(data.fingerprint, data.weights)
         trials = study.trials()
-        rows = {trial.trial_id: results.outcome(results.trial_folder(out, trial.trial_id)) for trial in trials}
         if request.plan:
-            show.plan(study, trials, rows, as_json=request.as_json)
+            planning.execute(study, trials, data, out, request.asked, console)
             return EXIT_DONE
+        rows = {trial.trial_id: results.outcome(results.trial_folder(out, trial.trial_id)) for trial in trials}
         _say_rejects(data, console)
-        folder.describe_study(study, trials, data, out, request.command)
+        launch = provenance.of_launch(out, request.command)
+        if launch["git_problem"]:
+            console.print(
+                f"Warning: the code of this launch is not fully recorded: {launch['git_problem']}",
+                style="yellow", markup=False, highlight=False,
+            )  # fmt: skip
+        folder.describe_study(study, trials, data, out, launch)
         todo = _todo(trials, rows, study.groups, out, request, console)
         interrupted = bool(todo) and start.run(
-            study, trials, todo, rows, data, out, placing=request.placing, command=request.command, console=console
+            study, trials, todo, rows, data, out, placing=request.placing, launch=launch, console=console
         )
         return _conclude(out, request, console, interrupted)
 
@@ -98,7 +116,7 @@ def plan(request: Request, console: Console) -> tuple[Study, Path]:
         warnings.append(f"save_results = {configuration.training.save_results} has no effect: --out says {request.out}")
     for warning in dict.fromkeys((*configuration.warnings, *warnings)):
         console.print(f"Warning: {warning}", style="yellow", markup=False, highlight=False)
-    return study, out
+    return replace(study, runs=request.aa or 1), out
 
 
 def check(study: Study) -> tuple[Study, list[str]]:
@@ -172,7 +190,7 @@ def _todo(
     failed = [trial for trial in trials if rows[trial.trial_id]["status"] == "failed"]
     done = sum(row["status"] == "done" for row in rows.values())
     again = failed if request.retry_failed else []
-    todo = [trial for trial in trials if rows[trial.trial_id]["status"] not in ("done", "failed") or trial in again]
+    todo = [trial for trial in trials if planning.will_run(rows[trial.trial_id], request.asked)]
     stale = [name for name, row in rows.items() if row["status"] == "done" and set(study_groups) - set(row["groups"])]
     if stale:
         console.print(
@@ -202,10 +220,11 @@ def _conclude(out: Path, request: Request, console: Console, interrupted: bool) 
     results.write_tables(out)
     tables = results.load(out)
     page = report.write(tables, out / "report.html")
-    code = show.results_table(tables, as_json=request.as_json, extra={"out": str(out), "report": str(page)})
+    floor, extra = show.noise_floor(out, tables.results), {"out": str(out), "report": str(page)}
+    code = show.results_table(tables.study, tables.results, as_json=request.as_json, extra=extra, floor=floor)
     show.failures(tables, console)
     console.print(f"report: {page}", markup=False, highlight=False)
-    if interrupted or not tables.results["status"].isin(["done", "failed"]).all():
+    if interrupted or not tables.results["status"].isin(["done", "failed", "pruned"]).all():
         console.print(f"interrupted; to go on: {request.command}", markup=False, highlight=False)
         return EXIT_INTERRUPTED
     return code

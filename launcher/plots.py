@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from launcher.stats import with_columns
+from launcher.stats import first_runs, with_columns
 
 # Hues of Okabe & Ito (2008), told apart by the colour-blind, with the bright ones darkened and the dark
 # ones lightened until each has a contrast of 3:1 or more with both backgrounds of the report.
@@ -55,7 +55,7 @@ def seed_strip(results: pd.DataFrame, metric: str = "wer") -> go.Figure:
         results: one row per requested trial, in the order of the study.
         metric: a column of `results`; missing and infinite values are not drawn.
     """
-    table = with_columns(results, ["variant", "status", "seed", "trial_id", metric])
+    table = with_columns(first_runs(results), ["variant", "status", "seed", "trial_id", metric])
     variants = list(table["variant"].unique())
     title, factor = METRICS.get(metric, (metric, 1.0))
     figure = empty_figure(title, "", height=120 + 46 * max(1, len(variants)))
@@ -125,7 +125,7 @@ def curve_table(history: pd.DataFrame, results: pd.DataFrame, metric: str) -> pd
     rows["block"] = place // np.ceil(size / _MAX_POINTS)
     rows = rows.groupby(["trial_id", "block"], as_index=False)[["update", "value"]].mean()
     rows["value"] *= METRICS.get(metric, (metric, 1.0))[1]
-    trials = with_columns(results, ["trial_id", "variant", "status"])[["variant", "trial_id", "status"]]
+    trials = with_columns(first_runs(results), ["trial_id", "variant", "status"])[["variant", "trial_id", "status"]]
     merged = trials.merge(rows, on="trial_id", how="inner")
     return merged[["variant", "trial_id", "status", "update", "value"]]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import pkgutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,14 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from launcher import progress, results
-from launcher.data_sections import characters_table, count_tables, leak_table, length_tables, reject_table
+from launcher.data_sections import (
+    characters_table,
+    count_tables,
+    leak_table,
+    length_tables,
+    part_tables,
+    reject_table,
+)
 from launcher.sections import Table
 
 _PREPARE = "trainables.corpora.commands:prepare"
@@ -44,18 +52,8 @@ def prepare(
     Raises:
         ValueError: with `is_request_error`, when the request cannot be carried out as it stands.
     """
-    console = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE, soft_wrap=not sys.stderr.isatty())
-    with progress.reading(console, f"preparing {corpus}") as bar:
-        task = bar.add_task("audio", total=None)
-        said = [0]
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-            step = _STEPS_WITHOUT_A_BAR * done // max(1, total)
-            if not console.is_terminal and step > said[0]:
-                said[0] = step
-                console.print(f"{done:,} of {total:,} utterances read", markup=False, highlight=False)
-
+    console = _stderr()
+    with _shown(console, f"preparing {corpus}") as show:
         found = pkgutil.resolve_name(_PREPARE)(
             corpus, root, out, options=options, split=split, workers=workers, progress=show
         )
@@ -64,16 +62,42 @@ def prepare(
 
 
 def inspect(location: str, *, as_json: bool) -> None:
-    """Print what is in a store and write inspect.html into it (a store that is named by a URI gets no page).
+    """Print what is in a store and write inspect.html into it.
+
+    A store that is named by a URI gets no page, and neither do a manifest and a union of several: they have no folder.
 
     Raises:
         ValueError: with `is_request_error`, when it is no store or cannot be written to.
     """
-    found = pkgutil.resolve_name(_INSPECT)(location)
+    with _shown(_stderr(), f"reading {location}") as show:
+        found = pkgutil.resolve_name(_INSPECT)(location, progress=show)
     _print(found, as_json=as_json)
-    if "://" not in location:
+    if found["path"] and "://" not in location:
         page = write_page(found, Path(found["path"]) / "inspect.html")
         click.echo(f"page: {page}", err=True)
+
+
+def _stderr() -> Console:
+    return Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE, soft_wrap=not sys.stderr.isatty())
+
+
+@contextmanager
+def _shown(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far reading is: a bar on a terminal, a line for every tenth otherwise."""
+    with progress.reading(console, what) as bar:
+        task = bar.add_task("audio", total=None)
+        said = [0]
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            step = _STEPS_WITHOUT_A_BAR * done // max(1, total)
+            if step < said[0]:
+                said[0] = 0  # the next manifest
+            if not console.is_terminal and step > said[0]:
+                said[0] = step
+                console.print(f"{done:,} of {total:,} utterances read", markup=False, highlight=False)
+
+        yield show
 
 
 def write_page(found: Mapping[str, Any], path: Path) -> Path:
@@ -90,7 +114,7 @@ def write_page(found: Mapping[str, Any], path: Path) -> Path:
         "title": Path(found["path"]).name,
         "facts": facts(found),
         "warnings": found["leak_lines"],
-        "counted": count_tables(found),
+        "counted": [*part_tables(found), *count_tables(found)],
         "figures": length_figures(found),
         "lengths": length_tables(found),
         "leaks": leak_table(found),
@@ -106,6 +130,7 @@ def write_page(found: Mapping[str, Any], path: Path) -> Path:
 def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what a store is, as names and values."""
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in found["channels_left_out"].items())
+    several = f"{found['several_channels']:,} (averaged, no channel is checked)" if found["several_channels"] else ""
     rows = [
         ("Store", found["path"]),
         ("Source", found["source"]),
@@ -115,6 +140,7 @@ def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Hours", f"{found['hours']:.2f}"),
         ("Rejected", f"{sum(found['rejects'].values()):,}"),
         ("Microphones left out", left_out),
+        ("Files with several channels", several),
     ]
     return [(name, str(value)) for name, value in rows if value != ""]
 
@@ -128,7 +154,7 @@ def _print(found: Mapping[str, Any], *, as_json: bool) -> None:
         console = Console(highlight=False, width=_NARROWEST)
     for name, value in facts(found):
         console.print(Text(f"{name}: {value}", overflow="fold"))
-    tables = [*count_tables(found), *length_tables(found), leak_table(found), reject_table(found)]
+    tables = [*part_tables(found), *count_tables(found), *length_tables(found), leak_table(found), reject_table(found)]
     for table in [*tables, characters_table(found)]:
         console.print()
         _print_table(console, table)

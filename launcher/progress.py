@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from launcher.study import Trial
 
@@ -74,34 +75,48 @@ class Board:
             self.console.print(self._note, markup=False)
 
     def table(self) -> Table:
-        """Draw the trials as they stand; of a long study those that have begun last."""
-        table = Table(title=self._title(), caption=self._note or None, title_justify="left", expand=False)
-        for name, justify in (("trial", "left"), ("status", "left"), ("update", "right"), ("WER", "right"),
-                              ("CER", "right"), ("NLL/label", "right"), ("time", "right")):  # fmt: skip
-            table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-        shown = self.trials
-        if len(shown) > _MAX_ROWS:
-            order = {"running": 0, "failed": 1, "done": 2}
-            shown = sorted(shown, key=lambda trial: order.get(self.rows[trial.trial_id]["status"], 3))[:_MAX_ROWS]
-        for trial in shown:
-            row = self.rows[trial.trial_id]
-            status = row["status"]
-            table.add_row(
-                trial.trial_id, f"[{_COLOURS.get(status, 'white')}]{status}[/]", _updates(row), per_cent(row.get("wer")),
-                per_cent(row.get("cer")), number(row.get("nll_per_label")), self._time(trial.trial_id),
-            )  # fmt: skip
-        return table
+        """Draw the trials as they stand."""
+        rows = {
+            trial.trial_id: {**self.rows[trial.trial_id], "seconds": self._seconds(trial.trial_id)}
+            for trial in self.trials
+        }
+        return draw(rows, self._title(), self._note)
 
     def _title(self) -> str:
         done = sum(row["status"] == "done" for row in self.rows.values())
         failed = sum(row["status"] == "failed" for row in self.rows.values())
         return f"{done} of {len(self.rows)} trials done, {failed} failed, {_clock(time.monotonic() - self._started)}"
 
-    def _time(self, trial_id: str) -> str:
-        row = self.rows[trial_id]
-        if row.get("seconds") is not None:
-            return _clock(row["seconds"])
-        return _clock(time.monotonic() - self._began[trial_id]) if trial_id in self._began else ""
+    def _seconds(self, trial_id: str) -> float | None:
+        if (known := self.rows[trial_id].get("seconds")) is not None:
+            return known
+        return time.monotonic() - self._began[trial_id] if trial_id in self._began else None
+
+
+def draw(rows: Mapping[str, Mapping[str, Any]], title: str, note: str = "") -> Table:
+    """Draw trials as a table; of a long study those that have begun last.
+
+    Args:
+        rows: what is known of each trial, by its id, in the order of the plan; seconds is None before it begins.
+        title: above the table.
+        note: below it.
+    """
+    table = Table(title=Text(title), caption=Text(note) if note else None, title_justify="left", expand=False)
+    for name, justify in (("trial", "left"), ("status", "left"), ("update", "right"), ("WER", "right"),
+                          ("CER", "right"), ("NLL/label", "right"), ("time", "right")):  # fmt: skip
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    shown = list(rows)
+    if len(shown) > _MAX_ROWS:
+        order = {"running": 0, "failed": 1, "done": 2}
+        shown = sorted(shown, key=lambda name: order.get(rows[name]["status"], 3))[:_MAX_ROWS]
+    for name in shown:
+        row, status = rows[name], rows[name]["status"]
+        table.add_row(
+            Text(name), Text(status, _COLOURS.get(status, "white")), _updates(row), per_cent(row.get("wer")),
+            per_cent(row.get("cer")), number(row.get("nll_per_label")),
+            "" if row.get("seconds") is None else _clock(row["seconds"]),
+        )  # fmt: skip
+    return table
 
 
 def outcome(row: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ stage of a study; where there is no answer yet, it says so.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,11 +14,21 @@ import pandas as pd
 
 from launcher import pages, sections
 from launcher.answer import Answer, answer, count
+from launcher.noise import noise_floor
 from launcher.share_sections import AuditSection, audit_section
 from launcher.share_stats import only_measured
-from launcher.stats import paired_to_baseline, pick_baseline, summary_by_variant, with_columns
+from launcher.stats import (
+    first_runs,
+    of_first_runs,
+    paired_to_baseline,
+    pick_baseline,
+    summary_by_variant,
+    with_columns,
+)
 
-_RESULT_COLUMNS = "trial_id variant status error attempts wer cer data_fingerprint git_sha".split()
+_RESULT_COLUMNS = (
+    "trial_id variant status error attempts wer cer data_fingerprint git_sha git_patch packages mixed_code".split()
+)
 
 
 class StudyTables(Protocol):
@@ -86,14 +97,16 @@ def content(tables: StudyTables) -> dict[str, Any]:
     """Return what the template shows: text, `sections.Table`s and `sections.Figure`s."""
     study = tables.study
     results = with_columns(tables.results, _RESULT_COLUMNS)
-    baseline, baseline_problem = _baseline(results, study)
-    summary = summary_by_variant(results, "wer")
-    paired = paired_to_baseline(results, tables.utterances, baseline)
-    found = answer(results, summary, paired, baseline)
+    compared = first_runs(results)
+    baseline, baseline_problem = _baseline(compared, study)
+    noise = noise_floor(results, tables.utterances)
+    summary = summary_by_variant(compared, "wer")
+    paired = paired_to_baseline(compared, tables.utterances, baseline)
+    found = answer(compared, summary, paired, baseline, noise)
     groups = list(study.get("groups") or [])
     data = study.get("data") or {}
-    audit = _audit(tables, results, groups)
-    if only_measured(results) and len(tables.shares):
+    audit = _audit(tables, compared, groups)
+    if only_measured(compared) and len(tables.shares):
         found = Answer(audit.sentence, found.best)  # that is what was asked
     return {
         "title": study.get("study") or "unnamed study",
@@ -106,13 +119,14 @@ def content(tables: StudyTables) -> dict[str, Any]:
         "reject_reasons": _reject_reasons(data, tables.rejects),
         "environment": sorted((study.get("environment") or {}).items()),
         "progress": _progress(results),
-        "main": sections.main_table(results, paired, baseline),
-        "strip": sections.strip_figure(results),
+        "main": sections.main_table(compared, paired, baseline, noise),
+        "noise": noise and (noise.sentence(), sections.noise_table(results, noise)),
+        "strip": sections.strip_figure(compared),
         "audit": audit,
-        "groups": [sections.group_section(results, tables.utterances, name) for name in groups],
-        "curves": sections.curve_figures(tables.history, results),
+        "groups": [sections.group_section(compared, tables.utterances, name) for name in groups],
+        "curves": sections.curve_figures(tables.history, compared),
         "trials": sections.trials_table(results),
-        "worst": sections.worst_table(results, tables.utterances, found.best, groups),
+        "worst": sections.worst_table(compared, tables.utterances, found.best, groups),
         "rejects": sections.rejects_table(tables.rejects),
         "fingerprint": data.get("fingerprint"),
     }
@@ -121,8 +135,9 @@ def content(tables: StudyTables) -> dict[str, Any]:
 def _audit(tables: StudyTables, results: pd.DataFrame, groups: list[str]) -> AuditSection:
     """Compose what the audits found; the losses are those of the audited utterances, or else of the evaluated ones."""
     losses = tables.utterances if tables.audit.empty else tables.audit
+    losses, shares, exact = (of_first_runs(frame, tables.results) for frame in (losses, tables.shares, tables.exact))
     axes, baseline = list(tables.study.get("axes") or {}), tables.study.get("baseline")
-    return audit_section(tables.shares, tables.exact, losses, results, groups, axes=axes, baseline=baseline)
+    return audit_section(shares, exact, losses, results, groups, axes=axes, baseline=baseline)
 
 
 def _baseline(results: pd.DataFrame, study: dict[str, Any]) -> tuple[str | None, list[str]]:
@@ -149,11 +164,30 @@ def _mixed(results: pd.DataFrame, data: dict[str, Any]) -> list[str]:
     if len(prints) > 1:
         listed = ", ".join(sorted(map(str, prints)))
         warnings.append(f"The trials were run on different data: fingerprints {listed}.")
-    commits = set(results["git_sha"].dropna())
-    if len(commits) > 1:
-        listed = ", ".join(sorted(map(str, commits)))
-        warnings.append(f"The trials were run by different code: commits {listed}.")
+    code = results[["git_sha", "git_patch"]].dropna(how="all").drop_duplicates()
+    if len(code) > 1:
+        commits = (f"{sha}{f' with {patch}' if isinstance(patch, str) else ''}" for sha, patch in code.to_numpy())
+        warnings.append(f"The trials were run by different code: commits {', '.join(sorted(commits))}.")
+    if differing := _differing_versions(results["packages"].dropna()):
+        warnings.append(f"The trials were run with different versions: {', '.join(differing)}.")
+    resumed = list(results.loc[results["mixed_code"] == True, "trial_id"])  # noqa: E712 (missing is not true)
+    if resumed:
+        listed = ", ".join(map(str, resumed))
+        warnings.append(
+            f"Code or versions changed under {count(len(resumed), 'trial')}, begun by one launch and resumed by another: {listed}."
+        )
     return warnings
+
+
+def _differing_versions(packages: pd.Series) -> list[str]:
+    """List the packages that were not the same for all trials, each with its versions."""
+    known = [json.loads(text) for text in packages.unique()]
+    found = []
+    for name in sorted({name for versions in known for name in versions}):
+        versions = sorted({str(versions.get(name, "none")) for versions in known})
+        if len(versions) > 1:
+            found.append(f"{name} {' and '.join(versions)}")
+    return found
 
 
 def _facts(study: dict[str, Any], data: dict[str, Any]) -> list[tuple[str, str]]:

@@ -18,12 +18,24 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
+from launcher import launches
+
 STATUSES = ("done", "failed", "pruned", "running", "pending", "interrupted")
-_TEXT = ("trial_id", "study", "variant", "status", "error", "started", "finished", "node", "device", "git_sha",
-         "data_fingerprint", "reduction_used", "config")  # fmt: skip
+_TEXT = ("trial_id", "study", "variant", "status", "error", "failure", "broken_off", "started", "finished", "node", "device",
+         *launches.COLUMNS, "data_fingerprint", "reduction_used", "config")  # fmt: skip
 _NUMBERS = ("wer", "cer", "nll_per_label", "clip_fraction", "grad_norm", "padding_fraction", "audio_seconds_per_second", "update_ratio",
             "seconds")  # fmt: skip
-_COUNTS = ("attempts", "seed", "updates", "non_finite_updates", "zero_infinity_hits", "peak_memory_bytes", "workers")
+_COUNTS = (
+    "attempts",
+    "seed",
+    "repeat",
+    "updates",
+    "non_finite_updates",
+    "zero_infinity_hits",
+    "out_of_memory",
+    "peak_memory_bytes",
+    "workers",
+)
 _PARTS = ("utterances", "history", "shares", "exact", "audit")
 
 
@@ -132,23 +144,39 @@ def trial_folder(folder: Path, trial_id: str) -> Path:
 def outcome(folder: Path) -> dict[str, Any]:
     """Read what became of a trial: what it measured, or its status and error.
 
-    A trial is done when its result.json is there, failed when failure.json is; with neither it is interrupted when it
-    has begun and pending when it has not.
+    A trial is done when its result.json is there, failed when failure.json is, pruned when pruned.json is; with none of
+    them it is interrupted when it has begun and pending when it has not.
     """
-    attempts = _json(folder / "attempts.json").get("attempts", 0)
+    record = attempts(folder)
+    kinds = [entry["class"] for entry in record["ended"]]
+    told = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)) or None
+    known = {"attempts": record["attempts"], "broken_off": told}
     if result := _json(folder / "result.json"):
-        return {**result, "attempts": attempts}
-    failure = _json(folder / "failure.json")
-    if failure:
-        known = {name: failure.get(name) for name in ("error", "traceback", "node")}
-        return {"status": "failed", **known, "finished": failure.get("time"), "attempts": attempts}
-    return {"status": "interrupted" if attempts else "pending", "attempts": attempts}
+        return {**result, **known}
+    if failure := _json(folder / "failure.json"):
+        named = {name: failure.get(name) for name in ("error", "traceback", "node")}
+        return {
+            "status": "failed", **named, "failure": failure.get("class"), "finished": failure.get("time"), **known
+        }  # fmt: skip
+    if pruned := _json(folder / "pruned.json"):
+        return {**pruned, **known}
+    return {"status": "interrupted" if record["attempts"] else "pending", **known}
 
 
-def record_failure(folder: Path, error: str) -> None:
-    """Note why a trial failed, unless its worker did so itself."""
+def attempts(folder: Path) -> dict[str, Any]:
+    """Read how often a trial was begun, whether an attempt is open, and why earlier ones ended."""
+    return {"attempts": 0, "open": False, "launch": "", "ended": [], **_json(folder / "attempts.json")}
+
+
+def trial_file(folder: Path) -> dict[str, Any]:
+    """Read trial.json: what a trial is, and the launches that it was handed to; empty where there is none."""
+    return _json(folder / "trial.json")
+
+
+def record_failure(folder: Path, error: str, kind: str) -> None:
+    """Note why a trial failed and the class of that failure, unless its worker did so itself."""
     if not (folder / "failure.json").is_file() and not (folder / "result.json").is_file():
-        write_json(folder / "failure.json", {"error": error})
+        write_json(folder / "failure.json", {"error": error, "class": kind})
 
 
 def results_table(folder: Path, study: Mapping[str, Any]) -> pa.Table:
@@ -168,11 +196,12 @@ def results_table(folder: Path, study: Mapping[str, Any]) -> pa.Table:
         [
             *((name, pa.string()) for name in _TEXT[:3]),
             *((name, _axis_type([row.get(name) for row in rows])) for name in axes),
-            *((name, pa.int64()) for name in _COUNTS[:2]),
+            *((name, pa.int64()) for name in _COUNTS[:3]),
             *((name, pa.string()) for name in _TEXT[3:5]),
             *((name, pa.float64()) for name in (*_NUMBERS, *grouped)),
-            *((name, pa.int64()) for name in _COUNTS[2:]),
+            *((name, pa.int64()) for name in _COUNTS[3:]),
             *((name, pa.string()) for name in _TEXT[5:]),
+            ("mixed_code", pa.bool_()),
         ]
     )
     for row in rows:
@@ -199,22 +228,35 @@ def write_whole(path: Path, write: Any) -> None:
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
+        flush_folder(path.parent)
     except OSError as error:
         raise ResultsError(
             f"cannot write {path} ({error.strerror}); free or change the folder given by --out"
         ) from error
 
 
+def flush_folder(folder: Path) -> None:
+    """Put the names in a folder on the disk: without it a file that was renamed can be gone after a power loss."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _row(folder: Path, study: Mapping[str, Any], trial: Mapping[str, Any]) -> dict[str, Any]:
+    place = trial_folder(folder, trial["trial_id"])
+    known, made = outcome(place), trial_file(place)
     return {
         **trial["axes"],
-        **outcome(trial_folder(folder, trial["trial_id"])),
+        **known,
+        **launches.columns(made, known),
         "trial_id": trial["trial_id"],
         "study": study["study"],
         "variant": trial["variant"],
         "seed": trial["seed"],
-        "git_sha": study["environment"].get("git_sha"),
-        "data_fingerprint": study["data"]["fingerprint"],
+        "repeat": trial.get("repeat", 0),
+        "data_fingerprint": made.get("identity", {}).get("data") or study["data"]["fingerprint"],
         "config": json.dumps(trial["configuration"], sort_keys=True),
     }
 

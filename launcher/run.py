@@ -6,10 +6,12 @@ or calls it itself (`--backend tune`). What a trial measured is in its folder; R
 
 from __future__ import annotations
 
+import functools
 import os
 import pkgutil
 import signal
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,15 +19,30 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+import ray
 from ray import tune
 
-from launcher import results
+from launcher import attempts, results
+from launcher.attempts import Verdict
 from launcher.cluster import DRIVER, Cluster, Sizing
+from launcher.memory import MemoryWatch
+from launcher.pruning import Pruner
 
-MAX_WORKER_FAILURES = 2
-"""How often Ray Train replaces a worker that died; an error of the training function itself is not retried."""
-MAX_TRIAL_FAILURES = 1
-"""How often Tune replaces the process that drives a trial."""
+MAX_TRIAL_FAILURES = 12
+"""How often Tune replaces the process that drives a trial; `launcher.attempts` gives up long before."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        interrupted: somebody asked for the end (Ctrl-C).
+        halted: why nothing could be written any more; None: all went well.
+    """
+
+    interrupted: bool
+    halted: str | None
 
 
 class Listener(Protocol):
@@ -53,8 +70,9 @@ def run(
     backend: str,
     stop_file: Path,
     fail_fast: bool,
+    early_stopping: bool,
     listener: Listener,
-) -> bool:
+) -> Outcome:
     """Run trials until each is done, failed or interrupted.
 
     Args:
@@ -65,20 +83,18 @@ def run(
         backend: "train" or "tune".
         stop_file: made when trials are to stop; they look for it after every update.
         fail_fast: stop all after the first failure.
+        early_stopping: end trials that are behind others (ASHA).
         listener: is told what happens, in this process.
-
-    Returns:
-        whether the study was interrupted.
     """
-    watcher = _Watcher(stop_file, fail_fast, listener, {job["trial_id"]: Path(job["folder"]) for job in jobs})
+    folders = {job["trial_id"]: Path(job["folder"]) for job in jobs}
+    pruner = _pruner(stop_file.parent, folders) if early_stopping else None
+    watcher = _Watcher(stop_file, fail_fast, listener, folders, pruner)
     driver: dict[str, float] = {DRIVER: 1} if cluster.has_driver_resource else {"CPU": 0.01}
-    device: dict[str, float] = {"CPU": sizing.cpus_per_worker, **({"GPU": 1} if sizing.use_gpu else {})}
-    drive = tune.with_parameters(
-        _drive, jobs={job["trial_id"]: dict(job) for job in jobs}, train_fn=train_fn, sizing=sizing, backend=backend
-    )
+    handed = _Jobs(ray.put({job["trial_id"]: dict(job) for job in jobs}))
+    drive = functools.partial(_drive, jobs=handed, train_fn=train_fn, sizing=sizing, backend=backend)
     with tempfile.TemporaryDirectory(prefix="lossgrid-tune-") as scratch, _two_interrupts(watcher):
         tuner = tune.Tuner(
-            tune.with_resources(drive, driver if backend == "train" else device),
+            tune.with_resources(drive, driver if backend == "train" else sizing.device),
             param_space={"trial_id": tune.grid_search([job["trial_id"] for job in jobs])},
             tune_config=tune.TuneConfig(max_concurrent_trials=sizing.max_concurrent, reuse_actors=True),
             run_config=tune.RunConfig(
@@ -90,18 +106,47 @@ def run(
             ),
         )
         tuner.fit()
-    return watcher.interrupted
+    return Outcome(watcher.interrupted, watcher.halted)
 
 
-def _drive(cell: Mapping[str, Any], *, jobs: Mapping[str, Any], train_fn: str, sizing: Sizing, backend: str) -> None:
-    """Run one trial inside its Tune actor."""
+@dataclass(frozen=True)
+class _Jobs:
+    """All jobs of a run, in Ray's object store: a process that runs many trials reads them once."""
+
+    reference: ray.ObjectRef
+
+    def __getitem__(self, trial_id: str) -> Mapping[str, Any]:
+        if self.reference.hex() not in _JOBS_READ:
+            _JOBS_READ[self.reference.hex()] = ray.get(self.reference)
+        return _JOBS_READ[self.reference.hex()][trial_id]
+
+
+_JOBS_READ: dict[str, Any] = {}
+
+
+def _drive(cell: Mapping[str, Any], *, jobs: _Jobs, train_fn: str, sizing: Sizing, backend: str) -> None:
+    """Run one trial inside its Tune actor: attempts from the last checkpoint until it ends or is to stop."""
     job = jobs[cell["trial_id"]]
-    if Path(job["stop_file"]).exists():
-        tune.report({"status": "interrupted"})
-    elif backend == "tune":
-        _work(job, train_fn, _TuneSession())
-    else:
-        _train(job, train_fn, sizing)
+    folder, launch = Path(job["folder"]), job["launch"]
+    verdict = attempts.after_a_kill(folder, launch)
+    while verdict is Verdict.AGAIN and not Path(job["stop_file"]).exists():
+        error, memory = None, MemoryWatch()
+        try:
+            if backend == "tune":
+                _work(job, train_fn, _TuneSession())
+            else:
+                _train(job, train_fn, sizing)
+        except Exception as raised:
+            error = raised
+        verdict = attempts.settle(folder, launch, error, memory_ran_out=memory.ran_out())
+        if verdict is Verdict.AGAIN and backend == "tune":
+            raise _Again(f"{job['trial_id']} goes on in a new process: the old one may be damaged") from error
+    if verdict is Verdict.HALT:
+        tune.report({"status": verdict.name})
+
+
+class _Again(RuntimeError):
+    """Asks Tune for a new process."""
 
 
 def _train(job: Mapping[str, Any], train_fn: str, sizing: Sizing) -> None:
@@ -109,20 +154,20 @@ def _train(job: Mapping[str, Any], train_fn: str, sizing: Sizing) -> None:
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    cpus = {"CPU": sizing.cpus_per_worker}
     TorchTrainer(
         _Worker(train_fn),
         train_loop_config=dict(job),
         scaling_config=train.ScalingConfig(
             num_workers=sizing.workers,
             use_gpu=sizing.use_gpu,
-            resources_per_worker={**cpus, "GPU": 1} if sizing.use_gpu else cpus,
+            resources_per_worker=sizing.device,
         ),
         run_config=train.RunConfig(
-            name=f"{job['trial_id']}-{tune.get_context().get_trial_id()}",
+            name=f"{job['trial_id']}-{uuid.uuid4().hex[:8]}",  # a name that Train knows would resume its own state
             storage_path=tempfile.gettempdir() + "/lossgrid-train",
             callbacks=[TuneReportCallback()],
-            failure_config=train.FailureConfig(max_failures=MAX_WORKER_FAILURES),
+            # Why a worker ended decides about another attempt (launcher.attempts), which Train does not ask.
+            failure_config=train.FailureConfig(max_failures=0),
         ),
     ).fit()
 
@@ -152,9 +197,12 @@ class _TuneSession:
 class _Watcher(tune.Callback):
     """Follows the trials for the listener; makes the stop file when they are to end."""
 
-    def __init__(self, stop_file: Path, fail_fast: bool, listener: Listener, folders: Mapping[str, Path]) -> None:
+    def __init__(
+        self, stop_file: Path, fail_fast: bool, listener: Listener, folders: Mapping[str, Path], pruner: Pruner | None
+    ) -> None:
         self.stop_file, self.fail_fast, self.listener, self.folders = stop_file, fail_fast, listener, folders
-        self.interrupted = False
+        self.pruner, self.interrupted = pruner, False
+        self.halted: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune saves its callbacks for a restore that is never made; what this one holds stays in this process."""
@@ -171,8 +219,15 @@ class _Watcher(tune.Callback):
         self.listener.started(trial.config["trial_id"])
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        """Pass on."""
-        self.listener.reported(trial.config["trial_id"], result)
+        """Pass on; a trial that is behind the others is told to end, one that cannot write ends the study."""
+        name = trial.config["trial_id"]
+        if result.get("status") == Verdict.HALT.name:
+            self.halted = results.attempts(self.folders[name])["ended"][-1]["error"]
+            self.stop()
+        elif "status" not in result:
+            self.listener.reported(name, result)
+            if self.pruner is not None and self.pruner.is_behind(name, result):
+                (self.folders[name] / "prune").touch()
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """Read what the trial left in its folder."""
@@ -181,7 +236,7 @@ class _Watcher(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """Note why Tune gave the trial up, unless its worker did so itself."""
         name = trial.config["trial_id"]
-        results.record_failure(self.folders[name], _reason(trial))
+        results.record_failure(self.folders[name], _reason(trial), attempts.LOST)
         self._ended(name)
 
     def _ended(self, name: str) -> None:
@@ -195,6 +250,19 @@ def _reason(trial: Any) -> str:
     """Say why Tune gave a trial up (its worker left no error of its own: it was killed)."""
     error = trial.get_error() if hasattr(trial, "get_error") else None
     return f"the trial's process ended without a result ({type(error).__name__}: {error})" if error else "unknown"
+
+
+def _pruner(out: Path, folders: Mapping[str, Path]) -> Pruner:
+    """Make the rule of early stopping, with what earlier launches saw."""
+    from ray.tune.schedulers import ASHAScheduler
+
+    pruner = Pruner(
+        ASHAScheduler(time_attr="percent", metric="nll_per_label", mode="min", max_t=100, grace_period=11,
+                      reduction_factor=3, stop_last_trials=False)
+    )  # fmt: skip
+    for folder in sorted((out / "trials").iterdir()):
+        pruner.replay(folder)
+    return pruner
 
 
 @contextmanager

@@ -17,9 +17,11 @@ import plotly.graph_objects as go
 
 from launcher import plots
 from launcher.answer import NOT_MEASURED, interval, percent, points
+from launcher.noise import NoiseFloor, equal_runs
 from launcher.stats import (
     final_utterances,
     finite,
+    first_runs,
     group_table,
     summary_by_variant,
     with_columns,
@@ -85,8 +87,13 @@ def whole(value: Any) -> Cell:
     return number(value, "{:,.0f}")
 
 
-def main_table(results: pd.DataFrame, paired: pd.DataFrame, baseline: str | None) -> Table:
-    """Give one row per variant: error rates over its seeds and the paired difference to the baseline."""
+def main_table(
+    results: pd.DataFrame, paired: pd.DataFrame, baseline: str | None, noise: NoiseFloor | None = None
+) -> Table:
+    """Give one row per variant: error rates over its seeds and the paired difference to the baseline.
+
+    A difference that is no larger than between equal runs says so.
+    """
     metrics = ("wer", "cer", "nll_per_label", "clip_fraction", "grad_norm")
     wer, *others = (summary_by_variant(results, metric).set_index("variant") for metric in metrics)
     cer, nll, clipped, norm = (summary["mean"] for summary in others)
@@ -94,7 +101,7 @@ def main_table(results: pd.DataFrame, paired: pd.DataFrame, baseline: str | None
     rows = []
     for name, row in wer.iterrows():
         spread = f" [{row['min'] * 100:.1f}\N{EN DASH}{row['max'] * 100:.1f}]" if row["n_values"] > 1 else ""
-        difference = Cell("baseline", 0.0, True) if name == baseline else _difference(differences, name)
+        difference = Cell("baseline", 0.0, True) if name == baseline else _difference(differences, name, noise)
         rows.append(
             (
                 text(name),
@@ -115,11 +122,25 @@ def main_table(results: pd.DataFrame, paired: pd.DataFrame, baseline: str | None
     return Table("main", caption, head, tuple(rows), "No trial was requested.")
 
 
-def _difference(paired: pd.DataFrame, variant: Any) -> Cell:
+def _difference(paired: pd.DataFrame, variant: Any, noise: NoiseFloor | None) -> Cell:
     row = paired.loc[variant]
     if not np.isfinite(row["difference"]):
         return Cell(NOT_MEASURED, None, True)
-    return Cell(f"{points(row['difference'])} {interval(row['low'], row['high'])}", row["difference"], True)
+    mark = ", within the noise floor" if noise is not None and noise.hides(row["difference"]) else ""
+    return Cell(f"{points(row['difference'])} {interval(row['low'], row['high'])}{mark}", row["difference"], True)
+
+
+def noise_table(results: pd.DataFrame, noise: NoiseFloor) -> Table:
+    """List the runs of one cell with one seed, with all digits that say whether they are equal."""
+    rows = tuple(
+        (
+            text(row["trial_id"]), text(row["status"]), number(row["wer"], "{:.6f} %", 100.0),
+            number(row["cer"], "{:.6f} %", 100.0), number(row["nll_per_label"], "{:.9f}"),
+        )
+        for row in equal_runs(results).to_dict("records")
+    )  # fmt: skip
+    head = ("trial", "status", "WER", "CER", "NLL per label (nats)")
+    return Table("noise", f"Runs of {noise.variant}, seed {noise.seed}, which differ in nothing", head, rows)
 
 
 def group_section(
@@ -152,6 +173,7 @@ def group_section(
 
 def strip_figure(results: pd.DataFrame) -> Figure | None:
     """Show the WER of every seed; None when no finished trial has one."""
+    results = first_runs(results)
     done = results[results["status"] == "done"]
     if finite(done["wer"]).empty:
         return None

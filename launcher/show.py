@@ -1,60 +1,59 @@
-"""Plans and results as text or JSON: data to stdout, remarks to the console on stderr."""
+"""Results as text or JSON: data to stdout, remarks to the console on stderr."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
+import pandas as pd
 from rich.console import Console
 
-from launcher import progress, results
-from launcher.study import Study, Trial
+from launcher import noise, progress, results
 
 EXIT_DONE, EXIT_FAILED_TRIALS = 0, 3
 
 
-def results_table(tables: results.Tables, *, as_json: bool, extra: Mapping[str, Any] | None = None) -> int:
+def results_table(
+    study: Mapping[str, Any], frame: pd.DataFrame, *, as_json: bool, extra: Mapping[str, Any] | None = None,
+    floor: noise.NoiseFloor | None = None,
+) -> int:  # fmt: skip
     """Print the results table to stdout.
+
+    Args:
+        study: study.json.
+        frame: the results table.
+        as_json: as JSON instead of text.
+        extra: what the JSON holds besides.
+        floor: how far equal runs differ, where the study asked for that.
 
     Returns:
         3 when some trials failed, else 0.
     """
-    frame = tables.results
     if as_json:
         rows = [_plain(row) for row in frame.drop(columns=["config"]).to_dict("records")]
-        click.echo(json.dumps({"study": tables.study["study"], **(extra or {}), "trials": rows}, indent=1))
+        head = {"study": study["study"], **(extra or {}), "noise_floor": noise.as_json(floor)}
+        click.echo(json.dumps({**head, "trials": rows}, indent=1))
     else:
-        click.echo(_text_table(frame, tables.study["axes"]))
+        click.echo(_text_table(frame, study["axes"]))
+        if floor is not None:
+            click.echo(floor.sentence())
     return EXIT_FAILED_TRIALS if (frame["status"] == "failed").any() else EXIT_DONE
 
 
-def plan(study: Study, trials: Sequence[Trial], rows: Mapping[str, Mapping[str, Any]], *, as_json: bool) -> None:
-    """List the trials: number, id, axes, and what is done of each."""
-    if as_json:
-        listed = [
-            {
-                "trial_id": trial.trial_id,
-                "variant": trial.variant,
-                "axes": dict(trial.axes),
-                **_known(rows[trial.trial_id]),
-            }
-            for trial in trials
-        ]
-        content = {"study": study.name, "data_fingerprint": study.data_fingerprint, "trials": listed}
-        click.echo(json.dumps(content, indent=1, default=str))
-        return
-    for number, trial in enumerate(trials):
-        known = _known(rows[trial.trial_id])
-        axes = " ".join(f"{name}={value}" for name, value in trial.axes.items())
-        error = f": {known['error']}" if known["error"] else ""
-        click.echo(f"#{number} {trial.trial_id}  {axes}  [{known['status']}{error}]")
+def noise_floor(folder: Path, frame: pd.DataFrame) -> noise.NoiseFloor | None:
+    """Compare the equal runs of a study; only their utterances are read.
 
-
-def _known(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"status": row["status"], "error": row.get("error")}
+    Args:
+        folder: of the study.
+        frame: the results table.
+    """
+    files = (results.trial_folder(folder, name) / "utterances.parquet" for name in noise.equal_runs(frame)["trial_id"])
+    parts = [pd.read_parquet(file) for file in files if file.is_file()]
+    return noise.noise_floor(frame, pd.concat(parts, ignore_index=True) if parts else pd.DataFrame())
 
 
 def _text_table(frame: Any, axes: Mapping[str, Sequence[Any]]) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 
-from launcher import progress, results
+from launcher import apart, handover, progress, results
 from launcher.study import Prepared, Study, Trial
+
+MAX_BREAKDOWNS = 3
+"""How often in a row Ray is started again although no trial got further."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +26,43 @@ class Placing:
     workers: int
     backend: str
     max_concurrent: int | None
+    gpus_per_worker: str
     fail_fast: bool
+    early_stopping: bool
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the process that schedules trials is told.
+
+    Attributes:
+        trials: all trials of the study, for the table on the screen.
+        rows: what is known of each, by id.
+        jobs: those to run, as plain data.
+        train_fn: "module:function" that runs one.
+        placing: where.
+        out: folder of the study.
+        stop_file: made when trials are to stop.
+        width: of the terminal, in characters.
+    """
+
+    trials: Sequence[Trial]
+    rows: Mapping[str, Mapping[str, Any]]
+    jobs: Sequence[Mapping[str, Any]]
+    train_fn: str
+    placing: Placing
+    out: Path
+    stop_file: Path
+    width: int
 
 
 def run(
     study: Study, trials: Sequence[Trial], todo: Sequence[Trial], rows: Mapping[str, Mapping[str, Any]],
-    data: Prepared, out: Path, *, placing: Placing, command: str, console: Console,
+    data: Prepared, out: Path, *, placing: Placing, launch: Mapping[str, Any], console: Console,
 ) -> bool:  # fmt: skip
     """Run trials until each has ended or the study was interrupted.
+
+    Where Ray breaks down on this machine it is started again, for what is then missing.
 
     Args:
         study: what was asked for.
@@ -40,50 +72,107 @@ def run(
         data: what they train on.
         out: folder of the study.
         placing: where.
-        command: the command line, for the record.
+        launch: what this launch is made with, for the record; see `provenance.of_launch`.
         console: where progress goes.
 
     Returns:
         whether it was interrupted.
+
+    Raises:
+        ResultsError: nothing can be written, or Ray broke down again and again.
     """
-    from launcher import cluster
-
     stop_file = out.resolve() / f".stop-{os.getpid()}"
+    handover.describe(todo, handover.take_up(todo, rows, out, launch, console), out)
     stop_file.unlink(missing_ok=True)  # of an earlier launch that was killed and had this number
-    console.print(
-        "starting Ray ..." if placing.address is None else f"connecting to {placing.address} ...", markup=False
-    )
+    jobs = [_job(study, trial, data, out, stop_file) for trial in todo]
+    in_vain = 0
     try:
-        with cluster.connected(placing.address) as connected:
-            sizing = cluster.size(
-                connected, len(todo), workers=placing.workers, backend=placing.backend,
-                max_concurrent=placing.max_concurrent,
-            )  # fmt: skip
-            jobs = [_job(study, trial, data, out, stop_file, sizing.cpus_per_worker) for trial in todo]
-            device = "GPU" if sizing.use_gpu else "CPU"
-            console.print(
-                f"{sizing.max_concurrent} trials at a time, {sizing.workers} {device} worker(s) each", markup=False
-            )
-            from launcher import run  # imports Ray, which reads its environment once: not before it is set
-
-            log = (out / "ray.log").open("a", encoding="utf-8")
-            # Ray writes banners and warnings to stdout, which is for data.
-            with log, redirect_stdout(log), progress.Board(trials, rows, console) as board:
-                return run.run(
-                    jobs, study.train_fn, cluster=connected, sizing=sizing, backend=placing.backend,
-                    stop_file=stop_file, fail_fast=placing.fail_fast, listener=board,
-                )  # fmt: skip
+        while jobs:
+            before = _progress_of(out)
+            order = Order(trials, rows, jobs, study.train_fn, placing, out, stop_file, console.width)
+            try:
+                outcome = apart.call(schedule, order, log=out / "ray.log")
+                return _concluded(outcome, out)
+            except apart.BrokenOff as error:
+                in_vain = in_vain + 1 if _progress_of(out) == before else 0
+                if in_vain >= MAX_BREAKDOWNS or stop_file.exists():
+                    raise results.ResultsError(
+                        f"Ray broke down {in_vain} times and no trial got further, last: {error}. `python launch.py doctor` "
+                        "looks for the reason; the same command goes on from the last checkpoints"
+                    ) from error
+                console.print(
+                    f"Ray broke down ({error}); starting it again", style="yellow", markup=False, highlight=False
+                )
+            rows = {trial.trial_id: results.outcome(results.trial_folder(out, trial.trial_id)) for trial in trials}
+            ended = {name for name, row in rows.items() if row["status"] in ("done", "failed", "pruned")}
+            jobs = [job for job in jobs if job["trial_id"] not in ended]
+        return False
     finally:
         stop_file.unlink(missing_ok=True)
 
 
-def _job(study: Study, trial: Trial, data: Prepared, out: Path, stop_file: Path, threads: int) -> dict[str, Any]:
+def schedule(order: Order, terminal: TextIO) -> Any:
+    """Connect to Ray, size the trials and run them; called in a process of its own.
+
+    Args:
+        order: what is to be run.
+        terminal: where progress goes.
+    """
+    from launcher import cluster
+
+    placing, console = order.placing, Console(file=terminal, width=order.width, soft_wrap=not terminal.isatty())
+    where = "starting Ray ..." if placing.address is None else f"connecting to {placing.address} ..."
+    console.print(where, markup=False, highlight=False)
+    with cluster.connected(placing.address) as connected:
+        sizing = cluster.size(
+            connected, len(order.jobs), workers=placing.workers, backend=placing.backend,
+            max_concurrent=placing.max_concurrent, gpus_per_worker=placing.gpus_per_worker,
+            measured_bytes=peak_memory(order.rows),
+        )  # fmt: skip
+        device = f"GPU ({sizing.gpus_per_worker:g} each)" if sizing.use_gpu else "CPU"
+        each = f"{sizing.max_concurrent} trials at a time, {sizing.workers} {device} worker(s) each"
+        console.print(each, markup=False)
+        more = {"threads": sizing.cpus_per_worker, "launch": uuid.uuid4().hex[:8]}
+        from launcher import run  # imports Ray, which reads its environment once: not before it is set
+
+        with progress.Board(order.trials, order.rows, console) as board:
+            return run.run(
+                [{**job, **more} for job in order.jobs], order.train_fn, cluster=connected, sizing=sizing,
+                backend=placing.backend, stop_file=order.stop_file, fail_fast=placing.fail_fast,
+                early_stopping=placing.early_stopping, listener=board,
+            )  # fmt: skip
+
+
+def _concluded(outcome: Any, out: Path) -> bool:
+    if outcome is None:  # a second Ctrl-C
+        return True
+    if outcome.halted is not None:
+        raise results.ResultsError(
+            f"{out} cannot be written to: {outcome.halted}; all trials stopped behind their last checkpoints. "
+            "Make room and give the same command again"
+        )
+    return outcome.interrupted
+
+
+def _progress_of(out: Path) -> set[str]:
+    """Name what trials have behind them: ends and checkpoints."""
+    ends = ("result.json", "failure.json", "pruned.json", "checkpoints/*/sealed.json")
+    return {str(path) for end in ends for path in (out / "trials").glob(f"*/{end}")}
+
+
+def peak_memory(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return the highest memory of finished trials in bytes, by kind of device; empty when none has finished."""
+    peaks: dict[str, float] = {}
+    for row in rows.values():
+        if row["status"] == "done" and row.get("peak_memory_bytes"):
+            kind = "CPU" if row["device"] == "cpu" else "GPU"
+            peaks[kind] = max(peaks.get(kind, 0.0), float(row["peak_memory_bytes"]))
+    return peaks
+
+
+def _job(study: Study, trial: Trial, data: Prepared, out: Path, stop_file: Path) -> dict[str, Any]:
     place = results.trial_folder(out.resolve(), trial.trial_id)
     board = out.resolve() / "tensorboard" / trial.run_name if trial.configuration.training.tensorboard else None
-    place.mkdir(parents=True, exist_ok=True)
-    results.write_whole(
-        place / "trial.conf", lambda path: path.write_text(trial.configuration.to_conf(), encoding="utf-8")
-    )
     return {
         "trial_id": trial.trial_id,
         "axes": dict(trial.axes),
@@ -93,7 +182,6 @@ def _job(study: Study, trial: Trial, data: Prepared, out: Path, stop_file: Path,
         "folder": str(place),
         "tensorboard": str(board) if board is not None else None,
         "stop_file": str(stop_file),
-        "threads": threads,
         "audits": str(out.resolve() / "audits"),
         "reductions": list(dict.fromkeys(cell.model.reduction for cell in study.configurations)),
     }

@@ -31,6 +31,22 @@ def with_columns(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return frame.reindex(columns=[*frame.columns, *absent]).astype(dict.fromkeys(absent, object))
 
 
+def first_runs(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the trials without further runs of the same cell with the same seed, which are no further seeds."""
+    return results[~is_repeat(results)] if "repeat" in results.columns else results
+
+
+def is_repeat(results: pd.DataFrame) -> pd.Series:
+    """Tell of each trial whether it is a further run of another one."""
+    return pd.to_numeric(with_columns(results, ["repeat"])["repeat"]).fillna(0) > 0
+
+
+def of_first_runs(frame: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table that are of no repeat; the table itself, which may be large, when there is none."""
+    repeats = results.loc[is_repeat(results), "trial_id"] if "trial_id" in results.columns else pd.Series(dtype=object)
+    return frame[~frame["trial_id"].isin(repeats)] if len(repeats) and "trial_id" in frame.columns else frame
+
+
 def finite(values: pd.Series) -> pd.Series:
     """Return the values as floats without the missing and infinite ones."""
     numbers = values.astype(float)
@@ -62,7 +78,7 @@ def summary_by_variant(results: pd.DataFrame, metric: str) -> pd.DataFrame:
         variant, n_requested, n_done, n_values (finished trials with a finite value), mean, sd
         (divisor n - 1; NaN with one value), min, max, in the unit of the metric.
     """
-    table = with_columns(results, ["variant", "status", metric])
+    table = with_columns(first_runs(results), ["variant", "status", metric])
     rows = []
     for variant, trials in table.groupby("variant", sort=False):
         done = trials[trials["status"] == "done"]
@@ -92,16 +108,16 @@ def final_utterances(utterances: pd.DataFrame, results: pd.DataFrame, columns: S
         columns: further columns of `utterances` to keep.
 
     Returns:
-        trial_id, variant, pair (what is paired between variants: the seed, and which repeat of it), the
-        columns asked for, errors and words; one row per trial and utterance.
+        trial_id, variant, pair (what is paired between variants: the seed, and which trial of it where an axis is
+        hidden), the columns asked for, errors and words; one row per trial and utterance. Repeats are left out.
     """
     names = ["trial_id", *columns]
     counts = ["substitutions", "deletions", "insertions", "hits"]
     table = with_columns(utterances, [*names, *counts, "phase"])
-    trials = with_columns(results, ["trial_id", "variant", "status", "seed"])
+    trials = with_columns(first_runs(results), ["trial_id", "variant", "status", "seed"])
     trials = trials[trials["status"] == "done"]
-    repeat = trials.groupby(["variant", "seed"], dropna=False).cumcount()
-    trials = trials.assign(pair=trials["seed"].astype(str) + "/" + repeat.astype(str))
+    place = trials.groupby(["variant", "seed"], dropna=False).cumcount()
+    trials = trials.assign(pair=trials["seed"].astype(str) + "/" + place.astype(str))
     final = (table["phase"] == "final") & table["trial_id"].isin(trials["trial_id"])
     rows = table.loc[final, [*names, *counts]]
     common = rows["substitutions"].astype(float) + rows["deletions"].astype(float)

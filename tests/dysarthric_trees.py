@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -36,6 +37,17 @@ def write_speech(path: Path, number: int = 0, samples: int = 3200) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(_cut(number, samples))
     return path
+
+
+def shuffled_copy(root: Path, copy: Path) -> Path:
+    """Copy a tree file by file in another order, so that a file system may list its folders in another order."""
+    files = [path for path in root.rglob("*") if path.is_file()]
+    random.Random(0).shuffle(files)
+    for path in files:
+        target = copy / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    return copy
 
 
 @cache

@@ -35,11 +35,19 @@ class Reporter(TrainerCallback):
 
 
 class StopOnRequest(TrainerCallback):
-    """Ends training behind a last checkpoint once the stop file exists; all workers at the same update."""
+    """Ends training behind a last checkpoint once a stop file exists; all workers at the same update.
 
-    def __init__(self, stop_file: Path, device: torch.device, updates_per_epoch: int) -> None:
-        self.stop_file, self.device, self.updates_per_epoch = stop_file, device, updates_per_epoch
-        self.stopped = False
+    Args:
+        stop_file: the study is to stop.
+        prune_file: this trial is to stop for good, because others are ahead of it.
+        device: where workers exchange tensors.
+        updates_per_epoch: the end of an epoch is left to its evaluation.
+    """
+
+    def __init__(self, stop_file: Path, prune_file: Path, device: torch.device, updates_per_epoch: int) -> None:
+        self.stop_file, self.prune_file = stop_file, prune_file
+        self.device, self.updates_per_epoch = device, updates_per_epoch
+        self.stopped = self.pruned = False
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -51,8 +59,13 @@ class StopOnRequest(TrainerCallback):
 
     def _stop_if_asked(self, state: TrainerState, control: TrainerControl) -> None:
         """The last update ends the training anyway."""
-        if state.global_step < state.max_steps and distributed.any_worker(self.stop_file.exists(), self.device):
+        if state.global_step >= state.max_steps:
+            return
+        wanted = [float(self.stop_file.exists()), float(self.prune_file.exists())]
+        stop, prune = distributed.add(wanted, self.device)
+        if stop or prune:
             self.stopped = control.should_save = control.should_training_stop = True
+            self.pruned = prune > 0 and not stop
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -65,6 +78,33 @@ class StopOnRequest(TrainerCallback):
             control.should_evaluate = control.should_save = control.should_log = False
         else:
             self._stop_if_asked(state, control)
+        return control
+
+
+class SaveBehindEvaluation(TrainerCallback):
+    """Moves a save at the last update of an epoch behind the evaluation of that epoch.
+
+    A trial that was killed between the two would go on with the next epoch, and that evaluation would be missing.
+    """
+
+    def __init__(self, updates_per_epoch: int) -> None:
+        self.updates_per_epoch, self.is_due = updates_per_epoch, False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """Put a save off that stands before the evaluation of a whole epoch."""
+        whole = args.eval_strategy == "epoch" and state.global_step % self.updates_per_epoch == 0
+        if control.should_save and whole:
+            self.is_due, control.should_save = True, False
+        return control
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """Save now."""
+        if self.is_due:
+            self.is_due, control.should_save = False, True
         return control
 
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainables import tables
+
 _PREFIX, _SEAL = "checkpoint-", "sealed.json"
 
 
@@ -25,11 +27,15 @@ def seal(folder: str | Path, update: int, memory: Mapping[str, Any]) -> Path:
         if file.is_file():
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
+        elif file.is_dir():
+            tables.flush_folder(file)
     temporary = path / f".{_SEAL}"
     temporary.write_text(json.dumps({"update": update, "memory": dict(memory)}), encoding="utf-8")
     with temporary.open("rb") as handle:
         os.fsync(handle.fileno())
     temporary.rename(path / _SEAL)
+    tables.flush_folder(path)
+    tables.flush_folder(path.parent)
     return path
 
 

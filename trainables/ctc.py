@@ -66,6 +66,24 @@ def assemble(
     )
 
 
+def halves(batch: MicroBatch) -> list[MicroBatch]:
+    """Cut a micro-batch of two or more utterances in two; the padding stays, so that the model sees the same."""
+    middle, labels = len(batch.position_B) // 2, int(batch.label_count_B[: len(batch.position_B) // 2].sum())
+    return [
+        MicroBatch(
+            position_B=batch.position_B[part],
+            inputs={name: tensor[part] for name, tensor in batch.inputs.items()},
+            label_ids=label_ids,
+            label_count_B=batch.label_count_B[part],
+            frame_count_B=batch.frame_count_B[part],
+        )
+        for part, label_ids in (
+            (slice(None, middle), batch.label_ids[:labels]),
+            (slice(middle, None), batch.label_ids[labels:]),
+        )
+    ]
+
+
 def losses(logits_BTV: torch.Tensor, batch: MicroBatch, blank: int, zero_infinity: bool = False) -> torch.Tensor:
     """Compute the CTC negative log-likelihood of each utterance.
 
@@ -97,6 +115,19 @@ def losses(logits_BTV: torch.Tensor, batch: MicroBatch, blank: int, zero_infinit
             zero_infinity=zero_infinity,
         )
     return loss_B.to(logits_BTV.device)
+
+
+def finite_losses(
+    logits_BTV: torch.Tensor, batch: MicroBatch, blank: int, *, zero_infinity: bool
+) -> tuple[torch.Tensor, int]:
+    """Compute the losses of a micro-batch; infinite ones become 0, and are counted, where that is asked for.
+
+    Returns:
+        loss_B in nats, and how many were infinite.
+    """
+    loss_B = losses(logits_BTV, batch, blank)
+    infinite = int(torch.isinf(loss_B).sum()) if zero_infinity else 0
+    return (losses(logits_BTV, batch, blank, zero_infinity=True) if infinite else loss_B), infinite
 
 
 def frame_counts(model: Wav2Vec2PreTrainedModel, sample_counts: Sequence[int]) -> list[int]:

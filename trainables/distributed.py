@@ -20,6 +20,12 @@ def rank() -> int:
     return distributed.get_rank() if _connected() else 0
 
 
+def device() -> torch.device:
+    """Return where tensors must lie that workers exchange: nccl knows the memory of GPUs only."""
+    gpu = _connected() and distributed.get_backend() == "nccl"
+    return torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
+
+
 def add_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Replace the gradient of each parameter by its sum over all workers.
 

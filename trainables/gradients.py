@@ -74,11 +74,13 @@ class GroupGradients:
     def __init__(self, model: Any, groups: Sequence[str]) -> None:
         self.heads, self.count = output_layers(model), len(groups)
         self._hidden: dict[int, torch.Tensor] = {}
-        self._begin()
+        self.begin()
         for number, head in enumerate(self.heads):
             head.register_forward_pre_hook(partial(self._keep_hidden, number))
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Start an update with no gradient of any group."""
+        self._hidden.clear()
         weight_VH = self.heads[0].weight
         shape, device = (len(self.heads), self.count, *weight_VH.shape), weight_VH.device
         self._sum_KGVH = torch.zeros(shape, device=device)
@@ -123,7 +125,7 @@ class GroupGradients:
         distributed.add_in_place(self._sum_KGVH)
         distributed.add_in_place(self._bias_KGV)
         square_G = self._sum_KGVH.double().pow(2).sum(dim=(0, 2, 3)) + self._bias_KGV.double().pow(2).sum(dim=(0, 2))
-        self._begin()
+        self.begin()
         return square_G.sqrt().cpu().numpy() / np.maximum(utterances_G, 1)
 
 

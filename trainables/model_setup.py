@@ -65,10 +65,10 @@ def trainer_of(
     store, arguments = Store.open(trial.store), trial.arguments
     bound = int(arguments.get("per_device_train_batch_size", 8))
     update_size = bound * int(arguments.pop("gradient_accumulation_steps", 1))
-    budget = float(trial.training["micro_batch_seconds"])
     seed = int(arguments.get("seed", 42) if arguments.get("data_seed") is None else arguments["data_seed"])
     options = model_options.of(trial.sections, store)
     training = split_of(trial, "train", model, vocabulary)
+    budget = _budget(trial, training, bound)
     class_loss = None
     if options.classes:
         training = with_classes(training, options)
@@ -103,15 +103,18 @@ def evaluator_of(
     features: Wav2Vec2FeatureExtractor,
 ) -> Evaluator:
     """Make what scores some splits together."""
-    arguments = trial.arguments
-    return Evaluator(
-        split_of(trial, splits, model, vocabulary),
-        vocabulary,
-        features,
-        trial.groups,
-        float(trial.training["micro_batch_seconds"]),
-        int(arguments.get("per_device_eval_batch_size", arguments.get("per_device_train_batch_size", 8))),
-    )
+    arguments, evaluated = trial.arguments, split_of(trial, splits, model, vocabulary)
+    bound = int(arguments.get("per_device_eval_batch_size", arguments.get("per_device_train_batch_size", 8)))
+    return Evaluator(evaluated, vocabulary, features, trial.groups, _budget(trial, evaluated, bound), bound)
+
+
+def _budget(trial: Trial, utterances: Split, bound: int) -> float:
+    """Return the padded seconds of one forward, less where memory ran out before."""
+    usual = float(trial.training["micro_batch_seconds"])
+    if trial.micro_batch_scale == 1:
+        return usual
+    # Half of a budget that no micro-batch comes near would change nothing.
+    return min(usual, bound * max(utterances.seconds, default=usual)) * trial.micro_batch_scale
 
 
 def split_of(trial: Trial, name: str | Sequence[str], model: Wav2Vec2ForCTC, vocabulary: Vocabulary) -> Split:

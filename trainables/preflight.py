@@ -74,7 +74,7 @@ def ready(
         DataError: the data cannot be used, a split or a group column is missing, or two columns share a value.
     """
     wanted = dict.fromkeys((trial[MODEL]["model_type"], checkpoint_of(trial)) for trial in trials)
-    store = corpora.prepare(source, folder, list(wanted), progress)
+    store = corpora.prepare(source, folder, list(wanted), progress, needs=_needed(trials))
     notes = [note for trial in trials for note in _model_notes(trial[MODEL])]
     seen: set[tuple[Any, ...]] = set()
     for trial in trials:
@@ -91,6 +91,12 @@ def ready(
     _check_groups(store, groups)
     weights = {name: found for _, name in wanted if name is not None and (found := weights_hash(name)) is not None}
     return Ready(store, tuple(dict.fromkeys(notes)), weights)
+
+
+def _needed(trials: Sequence[Sections]) -> tuple[str, ...]:
+    """Return the splits that the data themselves must have; what a trial measures, or splits by name, is checked for it."""
+    as_given = (trial for trial in trials if Usage.of(trial.get(TRAINING, {})).split is None)
+    return corpora.TRAINED if any(trains(trial) for trial in as_given) else ()
 
 
 def _model_key(trial: Sections) -> str:
@@ -164,7 +170,7 @@ def _check(store: Store, trial: Sections, usage: Usage, column: str) -> list[str
         if name not in splits:
             raise DataError(
                 f"test_set = {trial[TRAINING]['test_set']}: the data have no usable utterance in the split {name}; they "
-                f"have: {', '.join(sorted(splits)) or 'none'}"
+                f"have: {', '.join(sorted(splits)) or 'none'}; name one of these, or set do_eval = False to score nothing"
             )
     if trains(trial):
         for name in ("train", "validation"):

@@ -22,6 +22,8 @@ class Totals:
     zero_infinity_hits: int = 0
     update_ratio: float = 0.0
     measured_ratios: int = 0
+    out_of_memory: int = 0
+    limit_seconds: float | None = None
 
     def summary(self) -> dict[str, float | int | None]:
         """Return means over the updates so far, as they stand in the results table."""
@@ -34,6 +36,7 @@ class Totals:
             "audio_seconds_per_second": self.audio_seconds / self.training_seconds if self.training_seconds else None,
             "non_finite_updates": self.non_finite,
             "zero_infinity_hits": self.zero_infinity_hits,
+            "out_of_memory": self.out_of_memory,
             "update_ratio": self.update_ratio / self.measured_ratios if self.measured_ratios else None,
         }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,15 @@ from trainables.class_loss import ClassLoss
 from trainables.dataset import Share, UpdateLoader
 from trainables.errors import DataError
 from trainables.evaluation import Evaluator
+from trainables.failures import Diverged
 from trainables.gradients import GroupGradients, StepMatcher, copy_weights, relative_change
 from trainables.metrics import summarise
 from trainables.reductions import Observed, Reduction, State
+from trainables.room import Room
 from trainables.totals import Step, Totals
 
 MAX_NON_FINITE_UPDATES = 3
 _MAX_FP16_SCALE_SEARCH = 20
-
-
-class Diverged(FloatingPointError):
-    """The gradient was not finite for several updates in a row."""
 
 
 class UpdateTrainer(Trainer):
@@ -62,6 +60,7 @@ class UpdateTrainer(Trainer):
         self.updates, self.reduction, self.evaluator = loader, reduction, evaluator
         self.blank, self.zero_infinity, self.keep_checkpoints = blank, zero_infinity, keep_checkpoints
         self.totals, self.class_loss = Totals(), class_loss
+        self.room = Room(self.totals)
         training = loader.loader.weighed
         self.reduction_state = reduction.initial_state(training.groups, training.group_counts)
         self.matcher = StepMatcher(target=args.max_grad_norm / 2 or 1.0) if match_step else None
@@ -109,11 +108,35 @@ class UpdateTrainer(Trainer):
         if self.class_loss is not None:
             self.network.reversal = self.class_loss.reversal(self._progress())  # type: ignore[assignment]
         weight_N, normaliser = self._weigh(inputs)
+        loss_N, objective = self.room.run(
+            inputs.micro_batches,
+            lambda batches: self._backward(model, inputs, batches, weight_N, normaliser),
+            self._forget_update,
+        )
+        distributed.add_gradients(model.parameters())
+        raw_norm = self.matcher.rescale(model.parameters()) if self.matcher is not None else None
+        self._observe(inputs, weight_N, *self._collect(objective, loss_N))
+        if raw_norm is not None:
+            self._step.values["grad_norm"] = raw_norm
+        return torch.tensor(self._step.values["loss"], device=self.args.device)
+
+    def _forget_update(self) -> None:
+        """Undo what a broken backward left."""
+        self.network.zero_grad()
+        self._step = Step(started=self._step.started)
+        if self._group_gradients is not None:
+            self._group_gradients.begin()
+
+    def _backward(
+        self, model: torch.nn.Module, inputs: Share, batches: Sequence[ctc.MicroBatch], weight_N: np.ndarray, normaliser: float
+    ) -> tuple[np.ndarray, float]:  # fmt: skip
+        """Return the losses and the objective of this worker's part, with its gradient in the parameters."""
         loss_N, objective = np.zeros(len(inputs)), 0.0
-        for batch in inputs.micro_batches:
+        for batch in batches:
             with self.compute_loss_context_manager():
                 output = model(**self._prepare_inputs(batch.inputs))
-            loss_B = self._losses(output.logits, batch)
+            loss_B, hits = ctc.finite_losses(output.logits, batch, self.blank, zero_infinity=self.zero_infinity)
+            self._step.zero_infinity_hits += hits
             loss_N[batch.position_B] = loss_B.detach().double().cpu().numpy()
             if self._group_gradients is not None:
                 group_N = inputs.spread(inputs.update.require_groups()[0], fill=-1)
@@ -123,12 +146,7 @@ class UpdateTrainer(Trainer):
             weighted = self._with_classes((weight_B * loss_B).sum(), output, inputs, batch)
             self.accelerator.backward(weighted)
             objective += float(weighted.detach())
-        distributed.add_gradients(model.parameters())
-        raw_norm = self.matcher.rescale(model.parameters()) if self.matcher is not None else None
-        self._observe(inputs, weight_N, *self._collect(objective, loss_N))
-        if raw_norm is not None:
-            self._step.values["grad_norm"] = raw_norm
-        return torch.tensor(self._step.values["loss"], device=self.args.device)
+        return loss_N, objective
 
     def _progress(self) -> float:
         return self.state.global_step / max(1, self.state.max_steps)
@@ -151,24 +169,12 @@ class UpdateTrainer(Trainer):
         return self.class_loss.ctc_weight * weighted + self.class_loss.class_weight * loss
 
     def _collect(self, objective: float, loss_N: np.ndarray) -> tuple[np.ndarray, float]:
-        """Add up what the workers saw.
-
-        Each utterance is some worker's share and zero elsewhere: adding collects all losses everywhere.
-        """
+        """Add up what the workers saw: an utterance is one worker's share, zero elsewhere, so all get all losses."""
         step = self._step
         own = [objective, float(step.zero_infinity_hits), step.class_loss, float(step.classes_right), *loss_N.tolist()]
         objective, hits, step.class_loss, right, *losses = distributed.add(own, self.args.device)
         step.zero_infinity_hits, step.classes_right = int(hits), int(right)
         return np.array(losses), objective
-
-    def _losses(self, logits: torch.Tensor, batch: ctc.MicroBatch) -> torch.Tensor:
-        """Compute the losses of a micro-batch; infinite ones become 0, and are counted, where that was asked for."""
-        loss_B = ctc.losses(logits, batch, self.blank)
-        infinite = int(torch.isinf(loss_B).sum()) if self.zero_infinity else 0
-        if infinite:
-            self._step.zero_infinity_hits += infinite
-            loss_B = ctc.losses(logits, batch, self.blank, zero_infinity=True)
-        return loss_B
 
     def _observe(self, inputs: Share, weight_N: np.ndarray, loss_N: np.ndarray, objective: float) -> None:
         """Let the reduction remember what the update showed, and note the update for the history."""
@@ -287,6 +293,7 @@ class UpdateTrainer(Trainer):
     def remember(self, memory: Mapping[str, Any]) -> None:
         """Go on where a checkpoint stopped: counters, the state of the reduction, the running norm."""
         self.totals = Totals(**memory["totals"])
+        self.room = Room(self.totals)
         self.reduction_state = State.from_dict(memory["reduction_state"])
         if self.matcher is not None:
             self.matcher = StepMatcher(**memory["matcher"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ class Trial:
         threads: CPU threads of one worker.
         audits: folder of the audits that the trials of a study share.
         reductions: the reductions of the study, which audits look at beside the presets.
+        launch: the launch that runs it; attempts are counted by launch.
+        micro_batch_scale: part of the usual micro-batch that memory has room for.
     """
 
     trial_id: str
@@ -37,6 +39,8 @@ class Trial:
     threads: int
     audits: Path
     reductions: tuple[str, ...] = ()
+    launch: str = ""
+    micro_batch_scale: float = 1.0
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Trial:
@@ -54,7 +58,12 @@ class Trial:
             threads=config["threads"],
             audits=Path(config.get("audits") or Path(config["folder"]) / "audits"),
             reductions=tuple(config.get("reductions", ())),
+            launch=config.get("launch", ""),
         )
+
+    def with_smaller_micro_batches(self, scale: float) -> Trial:
+        """Return the trial with that part of the usual micro-batch; no result depends on it."""
+        return replace(self, micro_batch_scale=scale)
 
     @property
     def arguments(self) -> dict[str, Any]:

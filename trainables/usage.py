@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainables.corpora import splits
+from trainables.corpora.assembling import DUPLICATE
 from trainables.corpora.store import Store
 from trainables.selection import EVERYTHING, KIND_COLUMNS, Selection
 
 _NEEDED = ("utt_id", "split", "speaker", "corpus")
-# What named splits look at, as far as the data have it.
-_FOR_SPLITS = ("transcript", "group", "prompt_id", "block", "session", "severity", "l1", "audio_sha256")
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,8 @@ class Usage:
     def columns(self, store: Store, names: Sequence[str] = ()) -> tuple[list[int], dict[str, list[Any]]]:
         """Read columns of the utterances that are used; utt_id, split, speaker and corpus are always among them.
 
-        A named split is made of all utterances of the store, before any is left out: filters move nobody.
+        A named split is made of all utterances of the data, before any is left out: neither filters nor what a model of the
+        study cannot use move anybody.
 
         Returns:
             the row of each utterance in the store, and its columns.
@@ -46,12 +46,22 @@ class Usage:
         has = store.table.column_names
         wanted = dict.fromkeys((*_NEEDED, *(kind for kind in KIND_COLUMNS if kind in has), *names))
         if self.split is not None:
-            wanted |= dict.fromkeys(name for name in _FOR_SPLITS if name in has)
+            wanted |= dict.fromkeys(name for name in splits.COLUMNS if name in has)
         every = store.columns(list(wanted))
         if self.split is not None:
-            every["split"] = splits.checked(self.split, every)
+            every["split"] = _assigned(self.split, every, store)
         rows = [row for row in self.selection.kept(every) if every["split"][row]]
         return rows, {name: [values[row] for row in rows] for name, values in every.items()}
+
+
+def _assigned(split: str, every: Mapping[str, Sequence[Any]], store: Store) -> list[str]:
+    """Split the utterances of a store together with those that only its models could not use.
+
+    Else another model in a study would move others: one that trained a model would test it in the next study.
+    """
+    unfit = [one for one in store.rejects() if one.get("corpus") is not None and one["reason"] != DUPLICATE]
+    whole = {name: [*every[name], *(one.get(name) or "" for one in unfit)] for name in splits.COLUMNS if name in every}
+    return splits.checked(split, whole)[: len(every["utt_id"])]
 
 
 WHOLE = Usage()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from types import ModuleType
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType, ModuleType
 
 from trainables.errors import DataError
 
@@ -12,6 +14,8 @@ RESULTS_VERSION = 1
 """Part of every trial's id. Raise it when the same configuration and data would now give other numbers."""
 
 
+# A plan of ten thousand trials asks for each of them, and the files do not change while it is made.
+@cache
 def names(package: str) -> tuple[str, ...]:
     """List the variants of a package, for example `names("trainables.models")`, in alphabetical order."""
     path = importlib.import_module(package).__path__
@@ -40,10 +44,11 @@ def load(package: str, name: str) -> ModuleType:
     return importlib.import_module(f"{package}.{name}")
 
 
-def model_keys() -> dict[str, tuple[str, ...]]:
+@cache
+def model_keys() -> Mapping[str, tuple[str, ...]]:
     """List the keys of [Model Configuration] that only some models act on, each with the models that do."""
     found: dict[str, list[str]] = {}
     for name in names("trainables.models"):
         for key in sorted(load("trainables.models", name).KEYS):
             found.setdefault(key, []).append(name)
-    return {key: tuple(types) for key, types in found.items()}
+    return MappingProxyType({key: tuple(types) for key, types in found.items()})

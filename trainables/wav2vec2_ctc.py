@@ -6,15 +6,14 @@ whole or not at all, `result.json` last: a trial is done when that file is there
 
 from __future__ import annotations
 
-import json
 import random
 import resource
 import shutil
 import socket
 import time
-import traceback
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -24,18 +23,37 @@ import pyarrow as pa
 import pyarrow.parquet
 import torch
 import transformers
-from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC, Wav2Vec2Processor
+from transformers import TrainerState, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC, Wav2Vec2Processor
 
-from trainables import checkpoints, distributed, model_setup, resuming, tables, trial_audit
-from trainables.callbacks import EarlyStopping, HistoryFile, Reporter, StopOnRequest, TensorBoard
+from trainables import (
+    attempts,
+    checkpoints,
+    distributed,
+    model_setup,
+    progress_file,
+    resuming,
+    tables,
+    trial_audit,
+    versions,
+)
+from trainables.callbacks import (
+    EarlyStopping,
+    HistoryFile,
+    Reporter,
+    SaveBehindEvaluation,
+    StopOnRequest,
+    TensorBoard,
+)
 from trainables.errors import DataError
+from trainables.failures import Diverged
+from trainables.progress_file import ProgressFile
 from trainables.scoring import Scorer
 from trainables.session import RayTrainSession, Session
-from trainables.trainer import Diverged, UpdateTrainer
+from trainables.trainer import UpdateTrainer
 from trainables.trial import Trial
 from trainables.vocabulary import Vocabulary
 
-DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
+DONE, FAILED, INTERRUPTED, PRUNED, BROKEN_OFF = "done", "failed", "interrupted", "pruned", "broken off"
 
 
 def train_fn(config: Mapping[str, Any], session: Session | None = None) -> str:
@@ -46,35 +64,40 @@ def train_fn(config: Mapping[str, Any], session: Session | None = None) -> str:
         session: where to report; None: the `TorchTrainer` of this worker.
 
     Returns:
-        "done"; "interrupted" when it stopped behind a checkpoint because it was asked to; "failed" when an error was
-        written to `failure.json` (the same error would come again: only a worker that died is replaced by Ray).
+        "done"; "interrupted" when it stopped behind a checkpoint because it was asked to; "pruned" when that was for good;
+        "failed" when its last error was written to `failure.json`; "broken off" when the error is in `attempts.json`
+        and another attempt may end better. The launcher reads these files, not what is returned.
 
     Raises:
         Exception: what went wrong in one of several workers, so that the others do not wait for it.
     """
     trial = Trial.from_config(config)
-    if (trial.folder / "result.json").is_file():
-        return DONE  # its worker died after the last file was written
-    try:
-        _count_attempt(trial)
-        return _run(trial, session or RayTrainSession())
-    except Exception as error:
-        failure = {
-            "error": f"{type(error).__name__}: {error}",
-            "traceback": traceback.format_exc(),
-            "time": _now(),
-            "node": socket.gethostname(),
-        }
-        if not (trial.folder / "failure.json").is_file():  # of several workers the first one knows the cause
-            tables.write_json(failure, trial.folder / "failure.json")
-        if distributed.world_size() > 1 and not isinstance(error, (Diverged, DataError)):
-            raise
-        return FAILED
+    with attempts.held(trial.folder) if distributed.rank() == 0 else nullcontext():
+        if (trial.folder / "result.json").is_file():
+            return DONE  # its worker died after the last file was written
+        try:
+            trial = _begin(trial)
+            status = _run(trial, session or RayTrainSession())
+        except Exception as error:
+            failed = attempts.fail(trial.folder, error)
+            if distributed.world_size() > 1 and not isinstance(error, (Diverged, DataError)):
+                raise
+            return FAILED if failed else BROKEN_OFF
+        if distributed.rank() == 0:
+            attempts.end(trial.folder)
+        return status
+
+
+def _begin(trial: Trial) -> Trial:
+    """Count the attempt; after attempts that ran out of memory micro-batches are smaller."""
+    halvings = attempts.begin(trial.folder, trial.launch) if distributed.rank() == 0 else 0
+    halvings = round(distributed.add([float(halvings)], distributed.device())[0])
+    return trial.with_smaller_micro_batches(0.5**halvings)
 
 
 def _run(trial: Trial, session: Session) -> str:
     started, clock = _now(), time.perf_counter()
-    _settle(trial)
+    settle(trial)
     model, vocabulary, features = model_setup.model_of(trial)
     measured: dict[str, Any] = {"started": started, "resumed": False}
     if trial.trains:
@@ -84,8 +107,8 @@ def _run(trial: Trial, session: Session) -> str:
         initial = scorer.initial()
         audits = audit.run("initial") if audit is not None else {}
         stopped = _train(trial, trainer, session, measured)
-        if stopped:
-            return INTERRUPTED
+        if stopped is not None:
+            return stopped
         board: TensorBoard | None = measured.pop("board")
         measured |= {**trainer.totals.summary(), "reduction_used": str(trainer.reduction)}
         progress = _progress(trainer)
@@ -112,6 +135,7 @@ def _run(trial: Trial, session: Session) -> str:
         measured["seconds"] = time.perf_counter() - clock
         tables.write_json(_result(trial, scores, measured), trial.folder / "result.json")
         shutil.rmtree(trial.folder / "checkpoints", ignore_errors=True)
+        (trial.folder / progress_file.NAME).unlink(missing_ok=True)
     distributed.wait_for_all()
     return DONE
 
@@ -128,18 +152,20 @@ def _audit(
     )  # fmt: skip
 
 
-def _train(trial: Trial, trainer: UpdateTrainer, session: Session, measured: dict[str, Any]) -> bool:
+def _train(trial: Trial, trainer: UpdateTrainer, session: Session, measured: dict[str, Any]) -> str | None:
     """Train from the newest checkpoint, or from the beginning.
 
     Returns:
-        whether it stopped behind a checkpoint because it was asked to.
+        "interrupted" or "pruned" when it stopped behind a checkpoint because it was asked to; None at the end.
     """
-    stop = StopOnRequest(trial.stop_file, trainer.args.device, len(trainer.updates))
+    behind = SaveBehindEvaluation(len(trainer.updates))
+    stop = StopOnRequest(trial.stop_file, trial.folder / "prune", trainer.args.device, len(trainer.updates))
     history = HistoryFile(trial.trial_id, trial.folder / "history.parquet")
     board = TensorBoard(trial.tensorboard, _flat(trial)) if trial.tensorboard is not None else None
     patience = int(trial.training.get("early_stopping") or 0)
     early = EarlyStopping(patience, str(trainer.args.metric_for_best_model)) if patience else None
-    for callback in (stop, early, history, Reporter(session), board):
+    progress = ProgressFile(trial.folder / progress_file.NAME)
+    for callback in (behind, stop, early, history, Reporter(session), progress, board):
         if callback is not None:
             trainer.add_callback(callback)
     checkpoint = checkpoints.newest(trainer.checkpoints)
@@ -152,20 +178,27 @@ def _train(trial: Trial, trainer: UpdateTrainer, session: Session, measured: dic
         "stopped_early": early is not None and early.stopped,
         "board": board,
     }
-    return stop.stopped
+    if stop.pruned and distributed.rank() == 0:
+        _write_pruned(trial, trainer.state, measured)
+    return PRUNED if stop.pruned else INTERRUPTED if stop.stopped else None
 
 
-def _count_attempt(trial: Trial) -> None:
-    """Count how often this trial was begun; an earlier failure no longer stands."""
-    if distributed.rank() == 0:
-        path = trial.folder / "attempts.json"
-        attempts = json.loads(path.read_text(encoding="utf-8"))["attempts"] if path.is_file() else 0
-        tables.write_json({"attempts": attempts + 1}, path)
-        (trial.folder / "failure.json").unlink(missing_ok=True)
-    distributed.wait_for_all()
+def _write_pruned(trial: Trial, state: TrainerState, measured: Mapping[str, Any]) -> None:
+    """Note what is known of a trial that others were ahead of; its checkpoint stays, so that it can go on."""
+    scores = [entry for entry in state.log_history if "eval_nll_per_label" in entry]
+    content = {
+        "trial_id": trial.trial_id,
+        "status": PRUNED,
+        "started": measured["started"],
+        "finished": _now(),
+        "updates": state.global_step,
+        "nll_per_label": scores[-1]["eval_nll_per_label"] if scores else None,
+        "node": socket.gethostname(),
+    }
+    tables.write_json(content, trial.folder / "pruned.json")
 
 
-def _settle(trial: Trial) -> None:
+def settle(trial: Trial) -> None:
     """Fix the number of threads (sums in another order differ in the last bit), the seeds, and who may talk."""
     torch.set_num_threads(trial.threads)
     # oneDNN compiles a kernel for each new shape, and nearly every micro-batch has one; the native kernels are as fast
@@ -213,11 +246,11 @@ def _result(trial: Trial, scores: Mapping[str, Any], measured: Mapping[str, Any]
         **scores,
         **measured,
         "finished": _now(),
-        "peak_memory_bytes": _peak_memory_bytes(),
+        "peak_memory_bytes": peak_memory_bytes(),
         "node": socket.gethostname(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "workers": distributed.world_size(),
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "numpy": np.__version__},
+        **versions.of_worker(),
     }
 
 
@@ -229,7 +262,7 @@ def _flat(trial: Trial) -> dict[str, Any]:
     return {**trial.model, **trial.arguments, **trial.axes}
 
 
-def _peak_memory_bytes() -> int:
+def peak_memory_bytes() -> int:
     """Highest memory of this worker so far: of the GPU where there is one, else of the process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,45 @@ def study_tables(num_utterances: int = 80, num_seeds: int = 2, seed: int = 7) ->
         pd.concat(history, ignore_index=True),
         _rejects(),
     )
+
+
+def with_repeats(tables: Tables, wers: list[float], differing: int = 0) -> Tables:
+    """Add further runs of the first trial of `mean`: their WER, and how many hypotheses of each differ from it."""
+    first = tables.results[tables.results["variant"] == "reduction=mean"].iloc[0]
+    rows, said, logged = [], [tables.utterances], [tables.history]
+    for repeat, wer in enumerate(wers, start=1):
+        trial_id = f"mean-1-r{repeat}-{repeat:08x}"
+        rows.append({**first, "trial_id": trial_id, "repeat": repeat, "wer": wer})
+        own = tables.utterances[tables.utterances["trial_id"] == first["trial_id"]].assign(trial_id=trial_id)
+        changed = own.index[own["phase"] == "final"][:differing]
+        own.loc[changed, "hypothesis"] = f"run {repeat}"
+        said.append(own)
+        logged.append(tables.history[tables.history["trial_id"] == first["trial_id"]].assign(trial_id=trial_id))
+    results = pd.concat([tables.results.assign(repeat=0), pd.DataFrame(rows)], ignore_index=True)
+    return replace(
+        tables, results=results, utterances=pd.concat(said, ignore_index=True),
+        history=pd.concat(logged, ignore_index=True),
+    )  # fmt: skip
+
+
+def write_study(tables: Tables, folder: Path) -> Path:
+    """Write the tables as the folder of a study: study.json, and what each trial leaves."""
+    trials = []
+    for row in tables.results.to_dict("records"):
+        known = {name: value for name, value in row.items() if not (isinstance(value, float) and np.isnan(value))}
+        place = folder / "trials" / row["trial_id"]
+        place.mkdir(parents=True)
+        (place / ("result.json" if row["status"] == "done" else "failure.json")).write_text(json.dumps(known))
+        (place / "attempts.json").write_text(json.dumps({"attempts": 1}))
+        for part in ("utterances", "history"):
+            frame: pd.DataFrame = getattr(tables, part)
+            frame[frame["trial_id"] == row["trial_id"]].to_parquet(place / f"{part}.parquet", index=False)
+        trials.append(
+            {"trial_id": row["trial_id"], "variant": row["variant"], "seed": row["seed"], "repeat": int(row["repeat"]),
+             "axes": {"reduction": row["reduction"], "seed": row["seed"]}, "configuration": {}}
+        )  # fmt: skip
+    (folder / "study.json").write_text(json.dumps({**tables.study, "trials": trials}))
+    return folder
 
 
 def _utterances(rng: np.random.Generator, trial_id: str, chance: float, num_utterances: int) -> pd.DataFrame:

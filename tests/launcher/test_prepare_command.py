@@ -58,6 +58,20 @@ def test_the_same_command_again_finds_the_store(corpus: Path, store: Path) -> No
     assert (store / "store.json").stat().st_ino == before
 
 
+def test_several_sources_are_inspected_together_and_leave_nothing_behind(corpus: Path, store: Path) -> None:
+    other = write_manifest(
+        corpus / "other.csv", [{**row, "corpus": "other"} for row in small_rows(corpus, train=6)][:6]
+    )
+    before = sorted(store.iterdir())
+    done = launch("prepare", "--inspect", f"{store},{other}")
+    assert done.returncode == 0, done.stderr
+    assert "What it is selected from" in done.stdout
+    assert "duplicate 6" in done.stdout
+    assert "6 of 6 utterances read" in done.stderr
+    assert "page:" not in done.stderr
+    assert sorted(store.iterdir()) == before
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -72,7 +72,7 @@ def test_the_tables_of_a_study_are_the_union_of_its_trials(tmp_path: Path) -> No
 def test_why_tune_gave_up_is_noted_only_when_the_worker_left_no_error(tmp_path: Path) -> None:
     folder = study_folder(tmp_path, a=FAILED, b=ATTEMPT)
     for name in ("a", "b"):
-        results.record_failure(results.trial_folder(folder, name), "killed")
+        results.record_failure(results.trial_folder(folder, name), "killed", "worker lost")
     assert list(results.load(folder).results["error"]) == ["ValueError: no", "killed"]
 
 
@@ -103,3 +103,27 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(results.ResultsError, match="No space left"):
         results.write_whole(path, fails)
     assert json.loads(path.read_text()) == {"old": 1}
+
+
+def test_a_row_says_with_what_its_own_trial_was_made_and_not_the_last_launch(tmp_path: Path) -> None:
+    def made(sha: str, attempts: int, goes_on: bool) -> dict:
+        return {"command": "python x", "git_sha": sha, "git_patch": None, "python": "3.11", "packages": {"torch": "2.12"},
+                "host": "h", "started": sha, "attempts": attempts, "goes_on": goes_on}  # fmt: skip
+
+    alone = {"trial.json": {"identity": {"data": "own"}, "launches": [made("a", 0, False)]}}
+    resumed = {"trial.json": {"identity": {}, "launches": [made("a", 0, False), made("b", 1, True)]}}
+    worker = {"result.json": {**DONE["result.json"], "python": "3.12", "packages": {"torch": "2.13"}}}
+    folder = study_folder(
+        tmp_path,
+        a={**DONE, **alone, **worker},
+        b={**DONE, **resumed, "attempts.json": {"attempts": 2}},
+        old=DONE,
+        new={},
+    )
+    results.write_tables(folder)
+    frame = pd.read_parquet(folder / "results.parquet").set_index("trial_id")
+    assert frame["git_sha"].fillna("").to_dict() == {"a": "a", "b": "b", "old": "", "new": ""}
+    assert frame["mixed_code"].to_dict() == {"a": False, "b": True, "old": None, "new": None}
+    assert frame["packages"].fillna("").to_list() == ['{"torch": "2.13"}', '{"torch": "2.12"}', "", ""]
+    assert frame["data_fingerprint"].to_list() == ["own", "abc", "abc", "abc"]
+    assert frame["repeat"].to_list() == [0, 0, 0, 0]

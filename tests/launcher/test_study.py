@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
+
 import pytest
 
 from launcher import config
@@ -156,3 +160,27 @@ def test_how_often_a_stopping_trial_is_evaluated_counts_however_it_is_written() 
     stopping = ("load_best_model_at_end=True", "eval_strategy=steps", "save_strategy=steps", "save_steps=4")
     assert ids(*stopping, "logging_steps=2") != ids(*stopping, "logging_steps=4")
     assert ids(*stopping, "logging_steps=2") == ids(*stopping, "logging_steps=2", "eval_steps=2")
+
+
+def test_further_runs_are_of_the_baselines_first_seed_come_last_and_leave_all_other_ids() -> None:
+    plain, repeated = study().trials(), dataclasses.replace(study(), runs=3).trials()
+    assert repeated[: len(plain)] == plain
+    first = next(trial for trial in plain if trial.variant == "reduction=mean")
+    for repeat, trial in enumerate(repeated[len(plain) :], start=1):
+        assert trial.trial_id.startswith(f"mean-s1-r{repeat}-")
+        assert trial.identity == {**first.identity, "repeat": repeat}
+        assert dataclasses.replace(
+            trial, trial_id=first.trial_id, run_name=first.run_name, identity=first.identity, repeat=0
+        ) == first  # fmt: skip
+    assert len({trial.trial_id for trial in repeated}) == len({trial.run_name for trial in repeated}) == len(plain) + 2
+
+
+def test_without_a_baseline_the_first_trial_is_run_again() -> None:
+    repeated = dataclasses.replace(study("reduction=sum,token_mean"), runs=2).trials()
+    assert [trial.variant for trial in repeated if trial.repeat] == ["reduction=sum"]
+
+
+def test_the_id_is_the_hash_of_the_identity() -> None:
+    for trial in dataclasses.replace(study(), runs=2).trials():
+        text = json.dumps(trial.identity, sort_keys=True)
+        assert trial.trial_id.endswith(hashlib.sha256(text.encode()).hexdigest()[:8])

@@ -13,6 +13,7 @@ from model_worlds import checkpoint
 
 from trainables import model_options, variants
 from trainables.corpora import store as stores
+from trainables.corpora.contents import PREPARATION_VERSION
 from trainables.corpora.store import Store
 from trainables.errors import DataError
 from trainables.model_options import ModelOptions, ordered
@@ -33,7 +34,7 @@ def store(folder: Path, groups: dict[str, tuple[str, ...]], **columns: list[str]
     ]  # fmt: skip
     description = {
         "fingerprint": "0", "vocabulary": ["<pad>", "A"], "utterances": len(rows), "hours": 0.0, "counts": [], "rejects": {},
-        "rejects_by_group": {},
+        "rejects_by_group": {}, "preparation_version": PREPARATION_VERSION,
     }  # fmt: skip
     return stores.write(folder / "store", lambda: iter([rows]), list, lambda _: description)
 

@@ -11,8 +11,8 @@ from worlds import INVARIANT, UPDATE, World, difference, gradient
 
 from trainables import ctc
 from trainables.dataset import Loader
+from trainables.failures import Diverged
 from trainables.reductions import LENGTH_ONLY, parse
-from trainables.trainer import Diverged
 
 
 @pytest.fixture(scope="module")

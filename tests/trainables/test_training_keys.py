@@ -2,73 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
 import pytest
-from conftest import small_rows, write_manifest
+from trials import error, interrupt, job, losses, run, small_store, table
 
 from trainables import preflight
 from trainables.errors import DataError
-from trainables.wav2vec2_ctc import train_fn
-
-
-class Session:
-    def __init__(self, stop_file: Path | None = None) -> None:
-        self.reports: list[dict[str, Any]] = []
-        self.stop_file = stop_file
-
-    def report(self, metrics) -> None:
-        self.reports.append(dict(metrics))
-        if self.stop_file is not None:
-            self.stop_file.touch()
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    manifest = write_manifest(folder / "manifest.csv", small_rows(folder))
-    return preflight.prepare(str(manifest), folder / "stores", [{"model_type": "tiny"}], ["group"]).path
-
-
-def job(store: Path, folder: Path, arguments: dict | None = None, training: dict | None = None) -> dict[str, Any]:
-    return {
-        "trial_id": "mean-s1-00000000",
-        "axes": {"seed": 1},
-        "sections": {
-            "Trainer Arguments": {
-                "seed": 1, "per_device_train_batch_size": 4, "num_train_epochs": 3, "learning_rate": 3e-3,
-                "eval_strategy": "epoch", "save_strategy": "epoch", "logging_steps": 1, **(arguments or {}),
-            },
-            "Training Configuration": {
-                "test_set": "test", "micro_batch_seconds": 4.0, "save_model": True, **(training or {}),
-            },
-            "Model Configuration": {
-                "model_type": "tiny", "reduction": "mean", "ctc_zero_infinity": True, "freeze_feature_extractor": False,
-            },
-        },
-        "groups": ["group"],
-        "store": str(store),
-        "folder": str(folder),
-        "tensorboard": None,
-        "stop_file": str(folder / "stop"),
-        "threads": 1,
-    }  # fmt: skip
-
-
-def run(configuration: dict[str, Any], session: Session | None = None, expected: str = "done") -> dict[str, Any]:
-    folder = Path(configuration["folder"])
-    status = train_fn(configuration, session or Session())
-    failure = folder / "failure.json"
-    assert status == expected, failure.read_text() if failure.is_file() else status
-    return json.loads((folder / "result.json").read_text()) if status == "done" else {}
-
-
-def utterances(folder: Path) -> list[dict[str, Any]]:
-    return pyarrow.parquet.read_table(folder / "utterances.parquet").to_pylist()
+    return small_store(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -84,21 +31,18 @@ def test_a_loaded_model_that_is_only_measured_scores_as_when_it_was_saved(traine
         {name: before[name] for name in ("wer", "cer", "nll_per_label")}, rel=1e-6
     )
     assert (after["updates"], before["updates"]) == (0, 9)
-    assert {row["phase"] for row in utterances(tmp_path)} == {"final"}
+    assert {row["phase"] for row in table(tmp_path, "utterances")} == {"final"}
     assert not (tmp_path / "model").exists()
 
 
 def test_training_goes_on_from_a_loaded_model(trained, store, tmp_path) -> None:
     folder, _ = trained
     run(job(store, tmp_path, {"num_train_epochs": 1}, {"load_model": str(folder / "model")}))
-    ended = {row["utt_id"]: row["loss"] for row in utterances(folder) if row["phase"] == "final"}
-    begun = {row["utt_id"]: row["loss"] for row in utterances(tmp_path) if row["phase"] == "initial"}
-    assert begun == pytest.approx(ended, rel=1e-6)
+    assert losses(tmp_path, "initial") == pytest.approx(losses(folder, "final"), rel=1e-6)
 
 
 def test_a_checkpoint_of_a_half_trained_model_can_be_loaded(store, tmp_path) -> None:
-    first = job(store, tmp_path / "half")
-    run(first, Session(tmp_path / "half" / "stop"), "interrupted")
+    interrupt(job(store, tmp_path / "half"))
     (checkpoint,) = (tmp_path / "half" / "checkpoints").glob("checkpoint-*")
     result = run(job(store, tmp_path / "again", {"do_train": False}, {"load_model": str(checkpoint)}))
     assert result["wer"] is not None
@@ -108,7 +52,7 @@ def test_both_splits_are_scored_together_and_apart(trained, store, tmp_path) -> 
     folder, _ = trained
     configuration = job(store, tmp_path, {"do_train": False}, {"load_model": str(folder / "model"), "test_set": "both"})
     result = run({**configuration, "groups": ["group", "split"]})
-    rows = utterances(tmp_path)
+    rows = table(tmp_path, "utterances")
     assert {row["split"] for row in rows} == {"validation", "test"}
     errors = {
         split: sum(row["substitutions"] + row["deletions"] + row["insertions"] for row in rows if row["split"] == split)
@@ -127,8 +71,8 @@ def test_without_evaluation_there_is_a_model_and_a_history_and_no_score(store, t
     assert "wer" not in result
     assert result["updates"] == 3
     assert (tmp_path / "model" / "model.safetensors").is_file()
-    assert pyarrow.parquet.read_table(tmp_path / "history.parquet").num_rows == 3
-    assert utterances(tmp_path) == []
+    assert len(table(tmp_path, "history")) == 3
+    assert table(tmp_path, "utterances") == []
 
 
 # So small a learning rate never improves the score by enough to count, so large a one makes it worse at once.
@@ -137,8 +81,7 @@ STOPS = {"learning_rate": 0.5, "num_train_epochs": 8, "load_best_model_at_end": 
 
 def test_early_stopping_ends_training_and_keeps_the_best_model(store, tmp_path) -> None:
     result = run(job(store, tmp_path, STOPS, {"early_stopping": 2, "test_set": "validation"}))
-    history = pyarrow.parquet.read_table(tmp_path / "history.parquet").to_pandas()
-    scores = history["eval_nll_per_label"].dropna().to_list()
+    scores = [row["eval_nll_per_label"] for row in table(tmp_path, "history") if row["eval_nll_per_label"] is not None]
     assert result["stopped_early"]
     assert len(scores) == scores.index(min(scores)) + 1 + 2
     assert result["nll_per_label"] == pytest.approx(min(scores), rel=1e-6)
@@ -148,8 +91,7 @@ def test_an_interrupted_trial_stops_early_where_it_would_have_stopped(store, tmp
     keys = {"early_stopping": 2, "test_set": "validation"}
     whole = run(job(store, tmp_path / "whole", STOPS, keys))
     cut = job(store, tmp_path / "cut", STOPS, keys)
-    run(cut, Session(tmp_path / "cut" / "stop"), "interrupted")
-    (tmp_path / "cut" / "stop").unlink()
+    interrupt(cut)
     again = run(cut)
     assert {name: again[name] for name in ("updates", "wer", "nll_per_label", "stopped_early")} == {
         name: whole[name] for name in ("updates", "wer", "nll_per_label", "stopped_early")
@@ -163,29 +105,27 @@ def test_a_trial_that_died_behind_its_early_end_ends_as_it_would_have(store, tmp
     with monkeypatch.context() as patched:  # the process dies once training is over: nothing of its end is written
         patched.setattr("trainables.scoring.Scorer.final", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            train_fn(cut, Session())
+            run(cut)
     assert not (tmp_path / "cut" / "result.json").is_file()
     again = run(cut)
     assert {name: again[name] for name in ("updates", "wer", "nll_per_label", "stopped_early")} == {
         name: whole[name] for name in ("updates", "wer", "nll_per_label", "stopped_early")
     }
     assert whole["updates"] < 24
-    one, other = (pyarrow.parquet.read_table(tmp_path / name / "history.parquet") for name in ("whole", "cut"))
-    assert one.equals(other)
+    assert table(tmp_path / "whole", "history") == table(tmp_path / "cut", "history")
 
 
 def test_the_best_model_cannot_be_chosen_by_what_is_not_measured(store, tmp_path) -> None:
     configuration = job(store, tmp_path, {"metric_for_best_model": "bleu"}, {"early_stopping": 1})
-    train_fn(configuration, Session())
-    error = json.loads((tmp_path / "failure.json").read_text())["error"]
-    assert "metric_for_best_model = 'bleu' is not measured; there are: cer" in error
+    run(configuration, "failed")
+    assert "metric_for_best_model = 'bleu' is not measured; there are: cer" in error(tmp_path)
 
 
 def test_only_a_fraction_of_each_split_is_used_for_debugging(store, tmp_path) -> None:
     run(job(store, tmp_path, {"num_train_epochs": 1}, {"debug_dataset": 0.01, "test_set": "validation"}))
     whole = preflight.Store.open(store).columns(["split", "speaker"])
     speakers = {speaker for speaker, split in zip(whole["speaker"], whole["split"]) if split == "validation"}
-    assert len([row for row in utterances(tmp_path) if row["phase"] == "final"]) == len(speakers)
+    assert len([row for row in table(tmp_path, "utterances") if row["phase"] == "final"]) == len(speakers)
 
 
 def test_gradient_checkpointing_changes_no_number(trained, store, tmp_path) -> None:

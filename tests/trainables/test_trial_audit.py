@@ -9,65 +9,28 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import small_rows, write_manifest
+import trials
 from safetensors.torch import load_file
-
-from trainables import preflight
-from trainables.wav2vec2_ctc import train_fn
 
 AUDIT = {"audit": True, "audit_split": "train", "audit_utterances": 2000, "audit_exact": 0}
 
 
-class Session:
-    def __init__(self, stop_file: Path | None = None) -> None:
-        self.stop_file = stop_file
-
-    def report(self, metrics) -> None:
-        if self.stop_file is not None:
-            self.stop_file.touch()
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    manifest = write_manifest(folder / "manifest.csv", small_rows(folder))
-    return preflight.prepare(str(manifest), folder / "stores", [{"model_type": "tiny"}], ["group"]).path
+    return trials.small_store(tmp_path_factory)
 
 
 def job(store: Path, out: Path, reduction: str, **training: Any) -> dict[str, Any]:
-    return {
-        "trial_id": f"{reduction}-s1-00000000",
-        "axes": {"reduction": reduction},
-        "sections": {
-            "Trainer Arguments": {
-                "seed": 1, "per_device_train_batch_size": 4, "num_train_epochs": 2, "learning_rate": 3e-3,
-                "eval_strategy": "epoch", "save_strategy": "epoch", "logging_steps": 1,
-            },
-            "Training Configuration": {
-                "test_set": "test", "micro_batch_seconds": 4.0, "save_model": True, **AUDIT, **training,
-            },
-            "Model Configuration": {
-                "model_type": "tiny", "reduction": reduction, "ctc_zero_infinity": True, "hidden_dropout": 0.1,
-                "freeze_feature_extractor": False,
-            },
-        },
-        "groups": ["group"],
-        "store": str(store),
-        "folder": str(out / "trials" / reduction),
-        "tensorboard": None,
-        "stop_file": str(out / "stop"),
-        "threads": 1,
-        "audits": str(out / "audits"),
-        "reductions": ["sum", "mean"],
-    }  # fmt: skip
+    return trials.job(
+        store, out / "trials" / reduction, {"num_train_epochs": 2}, {**AUDIT, **training},
+        {"reduction": reduction, "hidden_dropout": 0.1}, trial_id=f"{reduction}-s1-00000000",
+        axes={"reduction": reduction}, stop_file=str(out / "stop"), audits=str(out / "audits"), reductions=["sum", "mean"],
+    )  # fmt: skip
 
 
-def run(configuration: dict[str, Any], session: Session | None = None, expected: str = "done") -> Path:
-    folder = Path(configuration["folder"])
-    status = train_fn(configuration, session or Session())
-    failure = folder / "failure.json"
-    assert status == expected, failure.read_text() if failure.is_file() else status
-    return folder
+def run(configuration: dict[str, Any]) -> Path:
+    trials.run(configuration)
+    return Path(configuration["folder"])
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +67,7 @@ def test_an_audit_changes_nothing_of_the_training(out, store, tmp_path) -> None:
 
 def test_an_interrupted_trial_ends_with_the_same_audits(out, store, tmp_path) -> None:
     configuration = job(store, tmp_path, "mean")
-    run(configuration, Session(tmp_path / "stop"), "interrupted")
-    (tmp_path / "stop").unlink()
+    trials.interrupt(configuration)
     folder = run(configuration)
     for part in ("shares", "audit", "cosines"):
         one, other = (pd.read_parquet(place / f"{part}.parquet") for place in (out / "trials" / "mean", folder))
@@ -115,8 +77,7 @@ def test_an_interrupted_trial_ends_with_the_same_audits(out, store, tmp_path) ->
 @pytest.mark.parametrize("change", ["other columns", "audits lost"])
 def test_what_happened_between_interruption_and_resumption_does_not_cost_the_trial(store, tmp_path, change) -> None:
     configuration = job(store, tmp_path, "mean")
-    run(configuration, Session(tmp_path / "stop"), "interrupted")
-    (tmp_path / "stop").unlink()
+    trials.interrupt(configuration)
     if change == "other columns":
         configuration["groups"] = ["group", "speaker"]
     else:

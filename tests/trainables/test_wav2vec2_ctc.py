@@ -3,80 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shutil
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
 import pytest
 import torch
+import trials
 from conftest import small_rows, write_manifest
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC, Wav2Vec2Processor
+from trials import Session, interrupt, losses, run, table
 
 from trainables import checkpoints, preflight
 from trainables.corpora.store import Store
 from trainables.errors import DataError
-from trainables.wav2vec2_ctc import train_fn
-
-
-class Session:
-    """Keeps what is reported; asks for a stop once the given number of reports was made."""
-
-    def __init__(self, stop_file: Path, stop_after: int | None = None) -> None:
-        self.reports: list[dict[str, Any]] = []
-        self.stop_file, self.stop_after = stop_file, stop_after
-
-    def report(self, metrics: Mapping[str, Any]) -> None:
-        self.reports.append(dict(metrics))
-        if self.stop_after == len(self.reports):
-            self.stop_file.touch()
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    manifest = write_manifest(folder / "manifest.csv", small_rows(folder))
-    return preflight.prepare(str(manifest), folder / "stores", [{"model_type": "tiny"}], ["group"]).path
+    return trials.small_store(tmp_path_factory)
 
 
 def job(store: Path, folder: Path, **model: Any) -> dict[str, Any]:
-    return {
-        "trial_id": "mean-s1-00000000",
-        "axes": {"reduction": "mean", "seed": 1},
-        "sections": {
-            "Trainer Arguments": {
-                "seed": 1, "per_device_train_batch_size": 4, "num_train_epochs": 3, "learning_rate": 3e-3,
-                "eval_strategy": "epoch", "save_strategy": "epoch", "logging_steps": 1, "warmup_steps": 0.1,
-            },
-            "Training Configuration": {"test_set": "test", "micro_batch_seconds": 4.0, "save_model": True},
-            "Model Configuration": {
-                "model_type": "tiny", "pretrained_model_name": None, "reduction": "mean", "ctc_zero_infinity": True,
-                "freeze_feature_extractor": False, **model,
-            },
-        },
-        "groups": ["group"],
-        "store": str(store),
-        "folder": str(folder),
-        "tensorboard": str(folder / "tensorboard"),
-        "stop_file": str(folder / "stop"),
-        "threads": 1,
-    }  # fmt: skip
-
-
-def run(config: dict[str, Any], stop_after: int | None = None) -> tuple[str, Session]:
-    session = Session(Path(config["stop_file"]), stop_after)
-    return train_fn(config, session), session
-
-
-def table(folder: Path, name: str) -> list[dict[str, Any]]:
-    return pyarrow.parquet.read_table(folder / f"{name}.parquet").to_pylist()
+    return trials.job(
+        store, folder, {"warmup_steps": 0.1}, model={"pretrained_model_name": None, **model},
+        axes={"reduction": "mean", "seed": 1}, tensorboard=str(folder / "tensorboard"),
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def finished(store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Session]:
     folder = tmp_path_factory.mktemp("finished")
-    status, session = run(job(store, folder))
-    assert status == "done", (folder / "failure.json").read_text()
+    session = Session()
+    run(job(store, folder), session=session)
     return folder, session
 
 
@@ -129,23 +88,22 @@ def test_an_interrupted_trial_goes_on_to_the_same_result_bit_for_bit(
     finished: tuple[Path, Session], store: Path, tmp_path: Path
 ) -> None:
     config = job(store, tmp_path)
-    status, _ = run(config, stop_after=1)
-    assert status == "interrupted"
+    interrupt(config)
     assert not (tmp_path / "result.json").exists()
     assert checkpoints.newest(tmp_path / "checkpoints") is not None
-    Path(config["stop_file"]).unlink()
-    assert run(config)[0] == "done"
+    run(config)
     for name in ("history", "utterances"):
         assert table(tmp_path, name) == table(finished[0], name)
     measured = ("wer", "nll_per_label", "clip_fraction", "grad_norm", "padding_fraction", "updates")
     one, other = (json.loads((folder / "result.json").read_text()) for folder in (tmp_path, finished[0]))
     assert {name: one[name] for name in measured} == {name: other[name] for name in measured}
-    assert json.loads((tmp_path / "attempts.json").read_text()) == {"attempts": 2}
+    attempts = json.loads((tmp_path / "attempts.json").read_text())
+    assert (attempts["attempts"], attempts["open"], attempts["ended"]) == (2, False, [])
 
 
 def test_a_torn_checkpoint_is_not_gone_on_from(store: Path, tmp_path: Path) -> None:
     config = job(store, tmp_path)
-    run(config, stop_after=2)
+    interrupt(config, after=2)
     whole, _ = checkpoints.newest(tmp_path / "checkpoints") or (None, None)
     assert whole is not None
     torn = whole.with_name("checkpoint-999")
@@ -156,7 +114,7 @@ def test_a_torn_checkpoint_is_not_gone_on_from(store: Path, tmp_path: Path) -> N
 
 def test_a_trial_that_fails_leaves_its_error(store: Path, tmp_path: Path) -> None:
     config = job(store, tmp_path, model_type="base", pretrained_model_name=str(tmp_path / "nowhere"))
-    assert run(config)[0] == "failed"
+    run(config, "failed")
     failure = json.loads((tmp_path / "failure.json").read_text())
     assert "nowhere" in failure["error"]
     assert "Traceback" in failure["traceback"]
@@ -166,10 +124,8 @@ def test_a_pretrained_checkpoint_by_path_starts_where_it_was_saved(finished, sto
     """The initial scores of `base` on a saved model are the final scores of the trial that saved it."""
     trained, _ = finished
     config = job(store, tmp_path, model_type="base", pretrained_model_name=str(trained / "model"))
-    assert run(config)[0] == "done", (tmp_path / "failure.json").read_text()
-    before = [row["loss"] for row in table(trained, "utterances") if row["phase"] == "final"]
-    after = [row["loss"] for row in table(tmp_path, "utterances") if row["phase"] == "initial"]
-    assert after == pytest.approx(before, rel=1e-5)
+    run(config)
+    assert losses(tmp_path, "initial") == pytest.approx(losses(trained, "final"), rel=1e-5)
 
 
 def test_a_frozen_feature_extractor_keeps_its_weights(finished, store: Path, tmp_path: Path) -> None:
@@ -177,7 +133,7 @@ def test_a_frozen_feature_extractor_keeps_its_weights(finished, store: Path, tmp
     config = job(
         store, tmp_path, model_type="base", pretrained_model_name=str(trained / "model"), freeze_feature_extractor=True
     )
-    assert run(config)[0] == "done"
+    run(config)
     one, other = (Wav2Vec2ForCTC.from_pretrained(folder / "model").state_dict() for folder in (trained, tmp_path))
     same = {name: torch.equal(one[name], other[name]) for name in one}
     assert all(equal for name, equal in same.items() if "feature_extractor" in name)
@@ -193,8 +149,6 @@ def test_a_frozen_feature_extractor_keeps_its_weights(finished, store: Path, tmp
     ],
 )
 def test_a_checkpoint_that_cannot_be_used_is_told_before_training(finished, tmp_path: Path, break_it, message) -> None:
-    import shutil
-
     folder = tmp_path / "model"
     shutil.copytree(finished[0] / "model", folder)
     break_it(folder)
@@ -239,7 +193,7 @@ def test_a_model_without_attention_mask_is_scored_without_padding_and_says_what_
     store: Path, tmp_path: Path, group_norm_checkpoint: Path
 ) -> None:
     config = job(store, tmp_path, model_type="base", pretrained_model_name=str(group_norm_checkpoint))
-    assert run(config)[0] == "done", (tmp_path / "failure.json").read_text()
+    run(config)
     result = json.loads((tmp_path / "result.json").read_text())
     assert abs(result["padding_effect/nll_per_label"]) > 0
     model = Wav2Vec2ForCTC.from_pretrained(tmp_path / "model").eval()
@@ -262,7 +216,7 @@ def test_time_masks_do_not_depend_on_the_micro_batch(store: Path, tmp_path: Path
     for budget in (60.0, 0.1):
         config = job(store, tmp_path / str(budget), model_type="tiny", mask_time_prob=0.3, mask_time_length=4)
         config["sections"]["Training Configuration"]["micro_batch_seconds"] = budget
-        assert run(config)[0] == "done"
+        run(config)
         drawn.append([row["loss"] for row in table(tmp_path / str(budget), "history")])
     assert drawn[0] == pytest.approx(drawn[1], rel=1e-4)
     without = run_losses(store, tmp_path / "without")
@@ -272,7 +226,7 @@ def test_time_masks_do_not_depend_on_the_micro_batch(store: Path, tmp_path: Path
 def run_losses(store: Path, folder: Path, **arguments: Any) -> list[float]:
     config = job(store, folder)
     config["sections"]["Trainer Arguments"].update(arguments)
-    assert run(config)[0] == "done", (folder / "failure.json").read_text()
+    run(config)
     return [row["loss"] for row in table(folder, "history")]
 
 
@@ -294,10 +248,9 @@ def test_full_determinism_runs(store: Path, tmp_path: Path) -> None:
 def test_a_stateful_reduction_goes_on_from_its_checkpoint_bit_for_bit(store: Path, tmp_path: Path) -> None:
     settings = {"reduction": "ctc_dro(eta=0.01, alpha=0.1, batch_frames=100)", "match_step": True}
     whole, parts = job(store, tmp_path / "whole", **settings), job(store, tmp_path / "parts", **settings)
-    assert run(whole)[0] == "done"
-    assert run(parts, stop_after=2)[0] == "interrupted"
-    Path(parts["stop_file"]).unlink()
-    assert run(parts)[0] == "done"
+    run(whole)
+    interrupt(parts, after=2)
+    run(parts)
     rows = table(tmp_path / "whole", "history")
     assert rows == table(tmp_path / "parts", "history")
     assert rows[-1]["group_weight/word"] != rows[0]["group_weight/word"]

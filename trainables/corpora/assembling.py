@@ -9,9 +9,10 @@ from typing import Any
 
 from trainables.corpora import splits
 from trainables.corpora.audio import SAMPLE_RATE_HZ
-from trainables.corpora.recordings import Found, Recording, Rejected
+from trainables.corpora.recordings import Found, Recording, Rejected, readable
 from trainables.vocabulary import normalise
 
+DUPLICATE = "duplicate"
 _COMPUTED = ("transcript", "transcript_raw", "audio_sha256", "samples", "duration_seconds", "channels_used")
 
 
@@ -25,12 +26,14 @@ class Assembled:
         rejects: what cannot be used, in the order of the corpus behind what the importer rejected; without a split
             where a named one was asked for.
         channels_left_out: files of recordings with several that could not be used, while others could, by reason.
+        several_channels: files with more than one channel, whose mean was taken.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     places: list[tuple[int, int]] = field(default_factory=list)
     rejects: list[dict[str, str]] = field(default_factory=list)
     channels_left_out: dict[str, int] = field(default_factory=dict)
+    several_channels: int = 0
 
 
 def assemble(found: Found, shards: Sequence[Sequence[Mapping[str, Any]]], split: str = "") -> Assembled:
@@ -59,7 +62,8 @@ def assemble(found: Found, shards: Sequence[Sequence[Mapping[str, Any]]], split:
             continue
         left_out.update(filter(None, decoded["left_out"].split(",")))
         duplicates.add(recording.utt_id, decoded["audio_sha256"], transcript)
-        channels = {"channels_used": decoded["channels"]} if several else {}
+        result.several_channels += decoded["several_channels"]
+        channels = {"channels_used": decoded["files"]} if several else {}
         result.rows.append(_row(recording, names, transcript, decoded) | channels)
         result.places.append((number, place))
     result.channels_left_out = dict(left_out.most_common())
@@ -92,9 +96,9 @@ class Duplicates:
     def problem(self, utt_id: str, audio_sha256: str, transcript: str) -> tuple[str, str] | None:
         """Return reason and detail where an utterance was there before."""
         if utt_id in self._ids:
-            return "duplicate", f"utt_id {utt_id!r} stands in an earlier row"
+            return DUPLICATE, f"utt_id {utt_id!r} stands in an earlier row"
         if (earlier := self._content.get((audio_sha256, transcript))) is not None:
-            return "duplicate", f"same audio and transcript as {earlier!r}"
+            return DUPLICATE, f"same audio and transcript as {earlier!r}"
         return None
 
 
@@ -115,6 +119,8 @@ def _problem(
         return decoded["reason"], decoded["detail"]
     if problem := duplicates.problem(recording.utt_id, decoded["audio_sha256"], transcript):
         return problem
+    if readable(recording.transcript) != recording.transcript:
+        return "unreadable_transcript", f"{recording.transcript!r} holds what is no character: bytes, or half of a pair"
     if not transcript:
         return "empty_transcript", f"{recording.transcript!r} has no characters after normalisation"
     return None

@@ -5,8 +5,10 @@ S samples, C channels.
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import soundfile
@@ -19,7 +21,12 @@ SHORTEST_SECONDS = 0.1
 LONGEST_HOURS, MOST_SAMPLES = 6, 1 << 30
 #: Root mean square around the mean, full scale = 1: -80 dB, three steps of 16 bits. No recorded room is as quiet.
 QUIETEST_RMS = 1e-4
-_FULL_SCALE = 32_767.0
+# What libsndfile divides 16-bit samples by, so that they come out as they went in.
+_FULL_SCALE = 32_768
+# What is coded without loss, so that every version of the decoder gives the same samples on every machine.
+_LOSSLESS = frozenset(
+    "PCM_S8 PCM_U8 PCM_16 PCM_24 PCM_32 FLOAT DOUBLE ULAW ALAW ALAC_16 ALAC_20 ALAC_24 ALAC_32".split()
+)
 
 
 class UnusableAudio(ValueError):
@@ -30,30 +37,43 @@ class UnusableAudio(ValueError):
         self.reason, self.detail = reason, detail
 
 
+@dataclass(frozen=True)
+class Sound:
+    """What a sound file holds.
+
+    Attributes:
+        samples_S: at 16 kHz, mono, float32, full scale 1.
+        sha256: hash of rate and samples as they were decoded, so that one sound as WAV and as FLAC has one hash; of the
+            bytes of the file where its coding loses something (MP3, Vorbis, Opus ...) and decoders may differ.
+        channels: how many were averaged.
+    """
+
+    samples_S: np.ndarray
+    sha256: str
+    channels: int
+
+
 def decode(encoded: bytes) -> np.ndarray:
     """Decode a sound file and bring it to 16 kHz mono (mean of the channels, soxr "HQ" resampling).
 
     Returns:
-        samples_S, int16; full scale is 32,767.
+        samples_S, int16; 16-bit samples of a mono file at 16 kHz come out as they went in.
 
     Raises:
-        UnusableAudio: as `waveform` and `as_int16`.
+        UnusableAudio: as `read` and `as_int16`.
     """
-    return as_int16(waveform(encoded))
+    return as_int16(read(encoded).samples_S)
 
 
-def waveform(encoded: bytes) -> np.ndarray:
+def read(encoded: bytes) -> Sound:
     """Decode a sound file to 16 kHz mono.
-
-    Returns:
-        samples_S, float32, full scale 1.
 
     Raises:
         UnusableAudio: unreadable, longer than `LONGEST_HOURS`, without samples, or with samples that are not finite.
     """
     try:
         with soundfile.SoundFile(io.BytesIO(encoded)) as file:
-            rate_hz = file.samplerate
+            rate_hz, subtype = file.samplerate, file.subtype
             # Reading takes memory for as many frames as the header claims.
             if file.frames > LONGEST_HOURS * 3600 * rate_hz or file.frames * file.channels > MOST_SAMPLES:
                 claim = f"{file.frames:,} frames of {file.channels} channels at {rate_hz:,} Hz"
@@ -70,7 +90,14 @@ def waveform(encoded: bytes) -> np.ndarray:
         raise UnusableAudio("empty", "no samples")
     if not np.isfinite(samples_S).all():
         raise UnusableAudio("unreadable", "samples that are not finite")
-    return samples_S
+    sha256 = _hash(samples_SC, rate_hz) if subtype in _LOSSLESS else hashlib.sha256(encoded).hexdigest()
+    return Sound(samples_S, sha256, samples_SC.shape[1])
+
+
+def _hash(samples_SC: np.ndarray, rate_hz: int) -> str:
+    whole = hashlib.sha256(f"{rate_hz} {samples_SC.shape[1]} ".encode())
+    whole.update(np.ascontiguousarray(samples_SC, dtype="<f4").data)
+    return whole.hexdigest()
 
 
 def mean(channels: Sequence[np.ndarray]) -> np.ndarray:
@@ -110,4 +137,4 @@ def as_int16(samples_S: np.ndarray) -> np.ndarray:
         UnusableAudio: as `check`.
     """
     check(samples_S)
-    return np.round(np.clip(samples_S, -1.0, 1.0) * _FULL_SCALE).astype(np.int16)
+    return np.clip(np.round(samples_S * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib
 import inspect as python_inspect
 import pkgutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import trainables.corpora
-from trainables.corpora import importing, pipeline, remote, splits, summary
+from trainables.corpora import importing, pipeline, remote, selecting, splits, summary
+from trainables.corpora import prepare as sources
 from trainables.corpora.pipeline import Plan
+from trainables.corpora.recordings import readable
 from trainables.corpora.store import Store
 from trainables.errors import DataError
 
@@ -48,24 +51,36 @@ def prepare(
     settings = importing.settings(corpus, _pairs(options, importer), importer.OPTIONS)
     if split:
         splits.parse(split)
-    found = importer.find(root.expanduser(), settings)
-    about = {"source": str(root), "corpus": corpus, "options": settings}
+    found = importer.find(importing.expanded(root), settings)
+    about = {"source": readable(str(root)), "corpus": corpus, "options": settings}
     plan = Plan(found, about=about, split=split)
-    store = pipeline.build(out.expanduser(), plan, workers=workers, progress=progress)
+    store = pipeline.build(importing.expanded(out), plan, workers=workers, progress=progress)
     return summary.of(store)
 
 
-def inspect(location: str) -> dict[str, Any]:
-    """Summarise a store.
+def inspect(location: str, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    """Summarise a store, a manifest, or the union of several of them.
 
     Args:
-        location: its folder, or a URI.
+        location: a folder, URI or manifest, or several with commas between.
+        progress: called with (utterances done, utterances in all) while the audio of a manifest is read.
+
+    Returns:
+        `summary.of` the store; `path` is "" where it was made for this alone, from a manifest or as a union, and is gone.
 
     Raises:
-        DataError: it is no store.
+        DataError: one of them cannot be used, or nothing of it.
     """
-    folder = remote.fetch(location) if remote.is_uri(location) else Path(location).expanduser()
-    return summary.of(Store.open(folder))
+    names = sources.split(location)
+    if len(names) == 1 and location != "sample" and not importing.is_file(importing.expanded(location)):
+        folder = remote.fetch(location) if remote.is_uri(location) else importing.expanded(location)
+        return summary.of(Store.open(folder))
+    with tempfile.TemporaryDirectory(prefix="lossgrid-inspect-") as scratch:
+        opened = [sources.opened(name, Path(scratch), progress) for name in names]
+        found = summary.of(selecting.select(opened, [], Path(scratch)))
+        for part in found["parts"]:
+            part["location"] = "" if part["location"].startswith(scratch) else part["location"]
+        return {**found, "path": ""}
 
 
 def importers() -> list[str]:

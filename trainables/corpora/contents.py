@@ -12,7 +12,7 @@ from trainables.corpora.audio import SAMPLE_RATE_HZ
 from trainables.vocabulary import Vocabulary, normalisation_rule
 
 #: Part of every fingerprint. Raise it when the same files would give other samples or transcripts.
-PREPARATION_VERSION = 1
+PREPARATION_VERSION = 2
 #: Labels of the wav2vec2 checkpoints for English.
 _ENGLISH = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ' ")
 
@@ -47,8 +47,8 @@ def describe(
 def fingerprint(rows: Sequence[Mapping[str, Any]], vocabulary: Vocabulary) -> str:
     """Hash the utterances and how they were prepared; the order of the rows does not count.
 
-    The audio enters by the hash of the file it came from (`audio_sha256`), so that the fingerprint is the same on
-    every machine, whatever version of the decoder it has.
+    The audio enters by the hash of what was decoded, before it was resampled (`audio_sha256`), so that the fingerprint is
+    the same on every machine, whatever version of the decoder and resampler it has.
     """
     recipe = {
         "version": PREPARATION_VERSION,

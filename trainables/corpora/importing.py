@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from trainables.corpora.recordings import Found
@@ -13,6 +14,7 @@ from trainables.errors import DataError
 #: A WAV file without samples is its header: 44 bytes.
 _WAV_HEADER_BYTES = 44
 _NAMES_SHOWN = 8
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EBADF, errno.ENAMETOOLONG)
 
 
 def settings(corpus: str, options: Mapping[str, str], allowed: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
@@ -34,13 +36,52 @@ def settings(corpus: str, options: Mapping[str, str], allowed: Mapping[str, tupl
     return {name: options.get(name, values[0] if values else "") for name, values in allowed.items()}
 
 
+def expanded(path: str | Path) -> Path:
+    """Follow `~`.
+
+    Raises:
+        DataError: `~NAME`, and nobody here is called so.
+    """
+    try:
+        return Path(path).expanduser()
+    except (RuntimeError, ValueError) as error:
+        raise DataError(f"{str(path)!r}: no home folder is known of that name; write the path out") from error
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a path, or what it leads to, is a folder.
+
+    Raises:
+        DataError: nobody may look (`Path.is_dir` raises or says no then, as the version of Python has it).
+    """
+    return _is(path, stat.S_ISDIR)
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path, or what it leads to, is a file; raises as `is_folder`."""
+    return _is(path, stat.S_ISREG)
+
+
+def _is(path: Path, kind: Callable[[int], bool]) -> bool:
+    try:
+        return kind(path.stat().st_mode)
+    except ValueError:
+        return False  # a name with a zero byte, or with half of a character
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return False
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}; check its permissions and those of its folder"
+        ) from error
+
+
 def folders(folder: Path) -> dict[str, Path]:
     """Return the folders in a folder by name, sorted, hidden ones left out.
 
     Raises:
         DataError: the folder cannot be listed.
     """
-    return {name: path for name in _names(folder) if (path := folder / name).is_dir()}
+    return {name: path for name in _names(folder) if is_folder(path := folder / name)}
 
 
 def files(folder: Path, suffix: str) -> dict[str, Path]:
@@ -63,9 +104,9 @@ def files(folder: Path, suffix: str) -> dict[str, Path]:
 
 def found_instead(folder: Path) -> str:
     """Say what is in a folder in which something else was expected."""
-    if not folder.is_dir():
-        return f"{folder} is a file" if folder.exists() else f"{folder} does not exist"
-    names = [name + ("/" if (folder / name).is_dir() else "") for name in _names(folder)]
+    if not is_folder(folder):
+        return f"{folder} is a file" if is_file(folder) else f"{folder} does not exist"
+    names = [name + ("/" if is_folder(folder / name) else "") for name in _names(folder)]
     if not names:
         return f"{folder} is empty"
     more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
@@ -77,7 +118,7 @@ def problem(path: Path) -> tuple[str, str] | None:
     try:
         status = path.stat()
     except OSError as error:
-        return "missing_file", f"{path}: {error.strerror}"
+        return "missing_file" if error.errno in _NOT_THERE else "unreadable", f"{path}: {error.strerror}"
     if not stat.S_ISREG(status.st_mode):
         return "missing_file", f"{path} is not a file"
     if status.st_size <= _WAV_HEADER_BYTES:

@@ -26,6 +26,7 @@ _EXPECTED = (
     "expected the archive l2arctic_release_v5.0.zip, or a folder with it, with archives <SPEAKER>.zip or with folders "
     "<SPEAKER>/wav and <SPEAKER>/transcript"
 )
+_SUFFIXES = {"wav": ".wav", "transcript": ".txt"}
 _SHOWN = 5
 # Speaker -> first language and gender, from the table of the corpus documentation: two of each gender per language.
 _SPEAKERS = {
@@ -47,7 +48,7 @@ class _Files:
 
     def add(self, kind: str, name: str, reference: str, num_bytes: int) -> None:
         stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix.lower()
-        if not name.startswith(".") and suffix == {"wav": ".wav", "transcript": ".txt"}.get(kind):
+        if not name.startswith(".") and suffix == _SUFFIXES.get(kind):
             getattr(self, kind)[stem] = (reference, num_bytes)
 
 
@@ -59,15 +60,12 @@ def find(root: Path, options: Mapping[str, str]) -> Found:
         options: suitcase = leave | take: the retold picture stories, spontaneous and about a minute each.
 
     Raises:
-        DataError: a wrong root or option, a damaged archive, a folder without permission, or a speaker whose folder and
-            archive differ.
+        DataError: a wrong root or option, a damaged archive, a folder without permission, or speakers whose folder is not
+            what their archive holds.
     """
     asked = importing.settings(NAME, options, OPTIONS)
-    root = root.expanduser().absolute()
-    try:
-        files = _files(root)
-    except PermissionError as error:
-        raise DataError(f"{error.filename} cannot be read: {error.strerror}; check its permissions") from error
+    root = importing.expanded(root).absolute()
+    files = _files(root)
     suitcase = files.pop(_SUITCASE, _Files())
     speakers = {name: files[name] for name in sorted(files) if files[name].wav or files[name].transcript}
     if not speakers:
@@ -149,26 +147,32 @@ def _notes(speakers: Mapping[str, _Files]) -> Iterator[str]:
     sentences = set().union(*(files.wav for files in speakers.values()))
     for name, files in speakers.items():
         if lacking := sorted(sentences - files.wav.keys()):
-            shown = ", ".join(lacking[:_SHOWN]) + (" ..." if len(lacking) > _SHOWN else "")
-            yield f"{name} lacks {len(lacking)} of {len(sentences)} sentences: {shown}"
+            yield f"{name} lacks {len(lacking)} of {len(sentences)} sentences: {_few(lacking)}"
 
 
 def _files(root: Path, *, look_into_only_folder: bool = True) -> dict[str, _Files]:
     """List sound files and transcripts by speaker, wherever they lie."""
-    if root.is_file() and root.suffix.lower() == ".zip":
+    if importing.is_file(root) and root.suffix.lower() == ".zip":
         return _from_archive(str(root), "")
     found: dict[str, _Files] = {}
-    if not root.is_dir():
+    if not importing.is_folder(root):
         return found
     for name, folder in importing.folders(root).items():
         for place in (folder, folder / name):  # unpacked into a folder of its own name
-            if (place / "wav").is_dir() or (place / "transcript").is_dir():
+            if importing.is_folder(place / "wav") or importing.is_folder(place / "transcript"):
                 found[_speaker(name)] = _from_folder(place)
                 break
+    faults = []
     for archive in importing.files(root, ".zip").values():
         for name, files in _from_archive(str(archive), archive.stem).items():
-            _check_same(name, found.get(name), files, archive)
+            if name in found and (differs := _differs(found[name], files)):
+                faults.append(f"beside {archive} the folder {name} {differs}")
             found.setdefault(name, files)
+    if faults:
+        raise DataError(
+            f"{root} is unpacked in part or changed: {'; '.join(faults)}. Unpack these again; or remove the folders, because "
+            "archives are read as they are; or, where a folder is as you want it, move its archive elsewhere"
+        )
     nested = list(importing.folders(root).values())
     if found or len(nested) != 1 or not look_into_only_folder:
         return found
@@ -178,10 +182,11 @@ def _files(root: Path, *, look_into_only_folder: bool = True) -> dict[str, _File
 def _from_folder(folder: Path) -> _Files:
     files = _Files()
     for kind in ("wav", "transcript"):
-        if (folder / kind).is_dir():
-            for path in sorted((folder / kind).iterdir()):
-                if path.is_file():
-                    files.add(kind, path.name, str(path), path.stat().st_size)
+        if importing.is_folder(folder / kind):
+            suffix = _SUFFIXES[kind]
+            for stem, path in importing.files(folder / kind, suffix).items():
+                if importing.is_file(path):
+                    files.add(kind, stem + suffix, str(path), path.stat().st_size)
     return files
 
 
@@ -190,7 +195,10 @@ def _from_archive(archive: str, owner: str) -> dict[str, _Files]:
     try:
         members = references.members(archive)
     except UnusableAudio as error:
-        raise DataError(f"{error.detail}; download or copy the archive again") from error
+        raise DataError(
+            f"{error.detail}; check its permissions, or download or copy the archive again, or move it elsewhere if all of "
+            "it is unpacked"
+        ) from error
     found: dict[str, _Files] = {}
     for name, member in members.items():
         path = PurePosixPath(name)
@@ -209,23 +217,22 @@ def _speaker(name: str) -> str:
     return _SUITCASE if name.casefold().startswith("suitcase") else name.upper()
 
 
-def _check_same(name: str, unpacked: _Files | None, packed: _Files, archive: Path) -> None:
-    """Refuse a folder that is not all of its archive: unpacking that is cut short leaves the last file short."""
-    if unpacked is None:
-        return
-    lacking = packed.wav.keys() - unpacked.wav.keys() | packed.transcript.keys() - unpacked.transcript.keys()
-    if lacking:
-        raise DataError(
-            f"{name} is half unpacked: its folder lacks {len(lacking)} of the recordings or transcripts in {archive} "
-            f"({', '.join(sorted(lacking)[:_SHOWN])}); unpack it again, or remove the folder: archives are read as they are"
-        )
-    both = packed.wav.keys() & unpacked.wav.keys()
-    if other := sorted(stem for stem in both if packed.wav[stem][1] != unpacked.wav[stem][1]):
-        raise DataError(
-            f"{name} is half unpacked or changed: {len(other)} recordings have other sizes in its folder than in {archive} "
-            f"({', '.join(other[:_SHOWN])}); unpack it again, or keep only one of the two there, folder or archive"
-        )
+def _differs(unpacked: _Files, packed: _Files) -> str:
+    """Say what a folder lacks of its archive, or has in another size: unpacking that is cut short leaves both."""
+    parts = []
+    for what, here, there in (
+        ("recordings", unpacked.wav, packed.wav), ("transcripts", unpacked.transcript, packed.transcript),
+    ):  # fmt: skip
+        if lacking := sorted(there.keys() - here.keys()):
+            parts.append(f"lacks {len(lacking)} {what} ({_few(lacking)})")
+        if other := sorted(stem for stem in there.keys() & here.keys() if there[stem][1] != here[stem][1]):
+            parts.append(f"has {len(other)} {what} of another size ({_few(other)})")
+    return " and ".join(parts)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
 
 
 def _found_instead(root: Path) -> str:
-    return f"{root} holds no such files" if root.is_file() else importing.found_instead(root)
+    return f"{root} holds no such files" if importing.is_file(root) else importing.found_instead(root)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.parquet
 
 from trainables.corpora import importing
-from trainables.corpora.recordings import Found, Recording
+from trainables.corpora.recordings import Found, Recording, readable
 from trainables.errors import DataError
 
 OPTIONS: Mapping[str, tuple[str, ...]] = {}
@@ -96,6 +96,8 @@ def read(path: Path) -> Manifest:
         for row in rows
     ]
     columns = tuple(rows[0])
+    if odd := [name for name in columns if readable(name) != name]:
+        raise DataError(f"{path}: the name of the column {odd[0]!r} holds what is no character; give it another name")
     if missing := [name for name in NEEDED if name not in columns]:
         raise DataError(
             f"{path} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
@@ -118,14 +120,14 @@ def audio_path(manifest: Path, audio: str) -> Path:
     """Resolve the audio of a row: absolute, below `~`, or relative to the folder of the manifest."""
     try:
         return manifest.parent / Path(audio).expanduser()
-    except RuntimeError:
+    except (RuntimeError, ValueError):
         # ~name.wav, and nobody here is called name.wav: a file of that name.
         return manifest.parent / audio
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        what = "is a folder, not a manifest" if path.is_dir() else "does not exist"
+    if not importing.is_file(path):
+        what = "is a folder, not a manifest" if importing.is_folder(path) else "does not exist"
         raise DataError(f"--data {str(path)!r} {what}; give a manifest ({', '.join(FORMATS)}) or a prepared store")
     if path.suffix.lower() not in FORMATS:
         raise DataError(f"--data {str(path)!r}: unknown format {path.suffix!r}; allowed: {', '.join(FORMATS)}")

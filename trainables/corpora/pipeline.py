@@ -20,9 +20,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from trainables.corpora import assembling, contents, references, shards, writing
+from trainables.corpora import assembling, contents, importing, references, shards, writing
 from trainables.corpora.audio import UnusableAudio
-from trainables.corpora.recordings import Found
+from trainables.corpora.recordings import Found, readable
 from trainables.corpora.shards import Shard
 from trainables.corpora.store import Store
 from trainables.errors import DataError
@@ -34,8 +34,6 @@ _FEWEST_PER_SHARD, _MOST_SHARDS = 256, 128
 # Starting a process takes about a second.
 _FEWEST_FOR_PROCESSES = 2_000
 _PLAN = "plan.txt"
-# Told apart from stores made when only the mean was looked at.
-_EACH_CHANNEL_CHECKED = "each channel is checked"
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,6 @@ class Plan:
         whole = hashlib.sha256(f"{contents.PREPARATION_VERSION} {writing.LAYOUT}".encode())
         for recording in self.found.recordings:
             stamps = [(reference, _stamp(reference)) for reference in recording.audio]
-            if len(stamps) > 1:
-                stamps.append(("", _EACH_CHANNEL_CHECKED))
             whole.update(json.dumps(stamps).encode())
         return whole.hexdigest()[:16]
 
@@ -118,7 +114,9 @@ def _resolved(path: Path) -> Path:
         path = path.resolve()
     except (OSError, RuntimeError) as error:
         raise DataError(f"{str(path)!r} cannot be followed ({error}); choose another folder") from error
-    if not (path / writing.DESCRIPTION).is_file():
+    if readable(str(path)) != str(path):
+        raise DataError(f"{str(path)!r} is a name that is not UTF-8; choose another folder for what is made")
+    if not importing.is_file(path / writing.DESCRIPTION):
         if path == Path.cwd().resolve():
             raise DataError(f"{str(path)!r} is the current folder; name a folder in it that does not exist yet")
         if os.path.ismount(path):
@@ -139,9 +137,9 @@ def _put_in_place(part: Path, path: Path) -> None:
 
 
 def _made_before(path: Path, key: str) -> Store | None:
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if not path.exists() or (path.is_dir() and _is_empty(path)):
         return None
-    if path.is_dir() and (path / writing.DESCRIPTION).is_file():
+    if importing.is_file(path / writing.DESCRIPTION):
         store = Store.open(path)
         if store.description.get("made_from") == key:
             return store
@@ -151,6 +149,13 @@ def _made_before(path: Path, key: str) -> Store | None:
         )
     what = "a folder that is no store" if path.is_dir() else "a file"
     raise DataError(f"{str(path)!r} is {what}; choose a folder that does not exist yet")
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return not any(path.iterdir())
+    except PermissionError as error:
+        raise DataError(f"{str(path)!r} cannot be listed ({error.strerror}); choose another folder") from error
 
 
 def _begin(path: Path, audio: str) -> Path:
@@ -236,13 +241,13 @@ def _finish(part: Path, plan: Plan, names: Sequence[str], files: Sequence[Mappin
         if not any(row["split"] == split for row in assembled.rows):
             raise DataError(
                 f"{plan.about.get('source')}: no usable utterance in the split {split!r} "
-                f"(usable: {len(assembled.rows)}, rejected: {reasons or 'none'}); both train and validation are needed"
+                f"(usable: {len(assembled.rows)}, rejected: {reasons or 'none'}); needed: {' and '.join(plan.needs)}"
             )
     if not assembled.rows:
         raise DataError(f"{plan.about.get('source')}: no utterance can be used (rejected: {reasons or 'none'})")
     about = {
-        "made_from": plan.key, "split": plan.split, "notes": list(plan.found.notes),
-        "channels_left_out": assembled.channels_left_out, **plan.about,
+        "made_from": plan.key, "split": plan.split, "notes": [readable(note) for note in plan.found.notes],
+        "channels_left_out": assembled.channels_left_out, "several_channels": assembled.several_channels, **plan.about,
     }  # fmt: skip
     writing.write_rows(part, assembled.rows, assembled.places)
     by_name = {file["file"]: file for file in files}
@@ -255,8 +260,8 @@ def _stamp(reference: str) -> str:
     try:
         if not reference:
             return ""
+        found = references.stamp(reference)
         # A change of permissions leaves size and time as they are.
-        readable = "" if os.access(references.split(reference)[0], os.R_OK) else " not readable"
-        return references.stamp(reference) + readable
+        return found + ("" if os.access(references.split(reference)[0], os.R_OK) else " not readable")
     except UnusableAudio as unusable:
         return unusable.reason

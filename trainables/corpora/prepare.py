@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from trainables.corpora import fitting, manifest, pipeline, remote, sample, store
+from trainables.corpora import fitting, importing, manifest, pipeline, remote, sample, store
 from trainables.corpora.pipeline import Plan
+from trainables.corpora.recordings import readable
 from trainables.corpora.selecting import Source, select
 from trainables.corpora.store import Store
 from trainables.errors import DataError
 
 Progress = Callable[[int, int], None]
+TRAINED = ("train", "validation")
+"""The splits without which nothing can be trained."""
 
 
 def prepare(
-    source: str, folder: Path, models: Sequence[tuple[str, str | None]], progress: Progress | None = None
+    source: str,
+    folder: Path,
+    models: Sequence[tuple[str, str | None]],
+    progress: Progress | None = None,
+    *,
+    needs: Sequence[str] = TRAINED,
 ) -> Store:
     """Return the store of a study's data, made on the first call and found again on later ones.
 
@@ -25,14 +33,15 @@ def prepare(
         models: (model_type, pretrained_model_name) of every model of the study; an utterance that one of them
             cannot be trained on is rejected for all, so that all are trained on the same utterances.
         progress: called with (utterances done, utterances in all).
+        needs: splits of the data that must not be empty.
 
     Raises:
-        DataError: a source cannot be used, or nothing of the train or validation split can.
+        DataError: a source cannot be used, or nothing, or nothing of a needed split, can.
     """
     names = split(source)
-    sources = [_opened(name, folder, progress, alone=len(names) == 1) for name in names]
+    sources = [opened(name, folder, progress, needs=needs if len(names) == 1 else ()) for name in names]
     known = [fitting.model(model_type, name) for model_type, name in dict.fromkeys(models)]
-    return select(sources, known, folder)
+    return select(sources, known, folder, needs)
 
 
 def split(source: str) -> list[str]:
@@ -41,7 +50,7 @@ def split(source: str) -> list[str]:
     Raises:
         DataError: an empty name, or one that stands twice.
     """
-    if "," not in source or Path(source).expanduser().exists():
+    if "," not in source or _exists(source):
         return [source]
     names = [name.strip() for name in source.split(",")]
     if "" in names or len(set(names)) < len(names):
@@ -49,18 +58,38 @@ def split(source: str) -> list[str]:
     return names
 
 
-def _opened(name: str, folder: Path, progress: Progress | None, *, alone: bool) -> Source:
+def _exists(name: str) -> bool:
+    path = importing.expanded(name)
+    return importing.is_file(path) or importing.is_folder(path)
+
+
+def opened(name: str, folder: Path, progress: Progress | None = None, *, needs: Sequence[str] = ()) -> Source:
+    """Open one of the sources of a study.
+
+    Args:
+        name: "sample", a manifest, or a prepared store (folder or URI).
+        folder: where a manifest is made into a store.
+        progress: called with (utterances done, utterances in all).
+        needs: splits of a manifest that must not be empty.
+
+    Raises:
+        DataError: it cannot be used.
+    """
     if remote.is_uri(name):
         return Source(Store.open(remote.fetch(name)), name, copied=True)
-    path = Path(name).expanduser()
-    if (path / store.DESCRIPTION).is_file():
+    path = importing.expanded(name)
+    if importing.is_file(path / store.DESCRIPTION):
         return Source(Store.open(path), str(path.resolve()))
     read = manifest.read(sample.manifest_path() if name == "sample" else path)
     plan = Plan(
         manifest.found(read),
-        about={"source": name, "corpus": "manifest", "filled": read.filled},
-        needs=("train", "validation") if alone else (),
+        about={
+            "source": readable(name),
+            "corpus": "manifest",
+            "filled": {column: readable(value) for column, value in read.filled.items()},
+        },
+        needs=tuple(needs),
     )
-    stem = read.path.parent.name if name == "sample" else read.path.stem
+    stem = readable(read.path.parent.name if name == "sample" else read.path.stem)
     made = pipeline.build(folder / f"{stem}-{plan.key[:8]}", plan, progress=progress)
     return Source(made, str(made.path.resolve()))

@@ -6,18 +6,36 @@ reads names and transcripts only: audio is decoded by preparation.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# How Python shows the bytes of a file name that are not UTF-8.
+_FIRST_BYTE, _LAST_BYTE = 0xDC80, 0xDCFF
+
+
+def readable(text: str) -> str:
+    r"""Write what is no character as `\xe9` (a byte of a name that is not UTF-8) or `\ud83d` (half of a pair).
+
+    The same on every machine; all other text stays as it is.
+    """
+    return text if text.isascii() else _LONE_SURROGATE.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code - 0xDC00:02x}" if _FIRST_BYTE <= code <= _LAST_BYTE else f"\\u{code:04x}"
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One utterance.
+    """One utterance; names are kept `readable`.
 
     Attributes:
         utt_id: unique within the corpus.
         audio: references of its sound files (`references.read`); of several the mean of the channels is taken.
-        transcript: what was said, as the corpus has it.
+        transcript: what was said, as the corpus has it; one that is not readable is rejected by preparation.
         speaker: who speaks.
         corpus: name of the corpus.
         group: dysarthric, l2 or control, or the classes of the corpus itself.
@@ -34,10 +52,15 @@ class Recording:
     split: str
     more: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name in ("utt_id", "speaker", "corpus", "group"):
+            object.__setattr__(self, name, readable(getattr(self, name)))
+        object.__setattr__(self, "more", {name: readable(value) for name, value in self.more.items()})
+
 
 @dataclass(frozen=True)
 class Rejected:
-    """One utterance that cannot be used, known before its audio was read.
+    """One utterance that cannot be used, known before its audio was read; what is said of it is kept `readable`.
 
     Attributes:
         utt_id: its name.
@@ -54,6 +77,10 @@ class Rejected:
     speaker: str = "unknown"
     group: str = "unknown"
     split: str = "train"
+
+    def __post_init__(self) -> None:
+        for name in ("utt_id", "detail", "speaker", "group"):
+            object.__setattr__(self, name, readable(getattr(self, name)))
 
 
 @dataclass(frozen=True)

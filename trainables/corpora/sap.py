@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.corpora import importing
-from trainables.corpora.recordings import Found, Recording, Rejected
+from trainables.corpora.recordings import Found, Recording, Rejected, readable
 from trainables.errors import DataError
 from trainables.vocabulary import normalise
 
@@ -43,6 +43,10 @@ class Untranscribed(ValueError):
         self.reason = reason
 
 
+class _Unlisted(ValueError):
+    """A contributor whose recordings cannot be used, because nothing says what is heard in them."""
+
+
 @dataclass(frozen=True)
 class _Contributor:
     """A folder of the corpus: who, in which split, with which sound files."""
@@ -64,10 +68,10 @@ def find(root: Path, options: Mapping[str, str]) -> Found:
         options: none.
 
     Raises:
-        DataError: a wrong root or option.
+        DataError: a wrong root or option, or no permission to read a folder or the list of a contributor.
     """
     importing.settings(NAME, options, OPTIONS)
-    root = root.expanduser().absolute()
+    root = importing.expanded(root).absolute()
     contributors = list(_contributors(root))
     if not contributors:
         raise DataError(f"{root} is not the Speech Accessibility Project: {_EXPECTED}; {importing.found_instead(root)}")
@@ -121,7 +125,7 @@ def _word(content: str) -> str:
 
 
 def _contributors(root: Path) -> Iterator[_Contributor]:
-    if not root.is_dir():
+    if not importing.is_folder(root):
         return
     for name, folder in importing.folders(root).items():
         split = _SPLIT_FOLDERS.get(name.casefold())
@@ -134,7 +138,7 @@ def _contributors(root: Path) -> Iterator[_Contributor]:
 def _read(contributor: _Contributor) -> Iterator[Recording | Rejected]:
     try:
         described = _description(contributor)
-    except DataError as error:
+    except _Unlisted as error:
         for name in contributor.wavs or [contributor.name]:
             yield contributor.reject(name, "unreadable_json", str(error))
         return
@@ -155,13 +159,16 @@ def _description(contributor: _Contributor) -> dict[str, Any]:
     found = importing.files(contributor.folder, ".json")
     path = found.get(contributor.name) or next(iter(found.values()), None)
     if path is None:
-        raise DataError(f"{contributor.folder} has no {contributor.name}.json")
+        raise _Unlisted(f"{contributor.folder} has no {contributor.name}.json")
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except PermissionError as error:
+        # It names all recordings of a person; who may not read it has a setting to mend, not a corpus with a defect.
+        raise DataError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error})") from error
+        raise _Unlisted(f"{path} cannot be read ({error})") from error
     if not isinstance(content, dict) or not isinstance(content.get("Files"), list):
-        raise DataError(f"{path}: an object with a list Files is needed")
+        raise _Unlisted(f"{path}: an object with a list Files is needed")
     return content
 
 
@@ -183,6 +190,8 @@ def _utterance(
     raw = prompt.get("Transcript") if prompt else None
     if not isinstance(raw, str):
         return contributor.reject(name, "no_transcript", f"{path}: its entry has no Prompt.Transcript")
+    if readable(raw) != raw:
+        return contributor.reject(name, "unreadable_transcript", f"{path}: {raw!r} holds half of a character")
     try:
         transcript, with_disfluencies = transcripts(raw)
     except Untranscribed as error:

@@ -15,13 +15,15 @@ from typing import Any
 import pyarrow as pa
 
 from trainables.corpora import audio, references, writing
-from trainables.corpora.audio import UnusableAudio
+from trainables.corpora.audio import Sound, UnusableAudio
+from trainables.corpora.recordings import readable
 
 SCHEMA = pa.schema(
     [
         ("audio", pa.large_binary()),
         ("samples", pa.int64()),
-        ("channels", pa.int64()),
+        ("files", pa.int64()),
+        ("several_channels", pa.int64()),
         ("audio_sha256", pa.string()),
         ("reason", pa.string()),
         ("detail", pa.string()),
@@ -92,8 +94,9 @@ def decode(recording: Sequence[str]) -> Row:
     """Read and decode one recording; of several files the mean, without those that cannot be used.
 
     Returns:
-        a row of `SCHEMA`; `reason` is None where there is audio; `left_out` has the reasons, with commas between, for
-        which files were left out while others could be used.
+        a row of `SCHEMA`; `reason` is None where there is audio; `files`: how many were used, `several_channels`: how
+        many of them have more than one channel; `left_out` has the reasons, with commas between, for which files were
+        left out while others could be used.
     """
     parts, faults = [], []
     for reference in recording:
@@ -101,35 +104,36 @@ def decode(recording: Sequence[str]) -> Row:
             encoded = references.read(reference) if reference else b""
             if not encoded:
                 raise UnusableAudio("empty", f"{reference}: no bytes" if reference else "no audio is named")
-            parts.append((hashlib.sha256(encoded).hexdigest(), _waveform(encoded, reference)))
+            parts.append(_sound(encoded, reference))
         except UnusableAudio as unusable:
             faults.append(unusable)
     if not parts:
         return _rejected(faults[0] if faults else UnusableAudio("empty", "no audio is named"))
     try:
-        samples_S = audio.as_int16(audio.mean([samples_S for _, samples_S in parts]))
+        samples_S = audio.as_int16(audio.mean([part.samples_S for part in parts]))
     except UnusableAudio as unusable:
         return _rejected(UnusableAudio(unusable.reason, f"{', '.join(recording)}: {unusable.detail}"))
-    hashes = [sha256 for sha256, _ in parts]
+    hashes = [part.sha256 for part in parts]
     together = hashes[0] if len(recording) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
-    detail = "; ".join(fault.detail for fault in faults) or None
+    detail = readable("; ".join(fault.detail for fault in faults)) or None
     return {
-        "audio": samples_S.astype("<i2").tobytes(), "samples": len(samples_S), "channels": len(parts),
+        "audio": samples_S.astype("<i2").tobytes(), "samples": len(samples_S), "files": len(parts),
+        "several_channels": sum(part.channels > 1 for part in parts),
         "audio_sha256": together, "reason": None, "detail": detail,
         "left_out": ",".join(fault.reason for fault in faults),
     }  # fmt: skip
 
 
-def _waveform(encoded: bytes, reference: str) -> Any:
-    """Return samples_S of one file; a dead microphone would only make the mean of the others quieter."""
+def _sound(encoded: bytes, reference: str) -> Sound:
+    """Decode and check one file; a dead microphone would only make the mean of the others quieter."""
     try:
-        samples_S = audio.waveform(encoded)
-        audio.check(samples_S)
-        return samples_S
+        sound = audio.read(encoded)
+        audio.check(sound.samples_S)
+        return sound
     except UnusableAudio as unusable:
         raise UnusableAudio(unusable.reason, f"{reference}: {unusable.detail}") from unusable
 
 
 def _rejected(unusable: UnusableAudio) -> Row:
-    empty = {"audio": b"", "samples": 0, "channels": 0, "audio_sha256": "", "left_out": ""}
-    return {**empty, "reason": unusable.reason, "detail": unusable.detail}
+    empty = {"audio": b"", "samples": 0, "files": 0, "several_channels": 0, "audio_sha256": "", "left_out": ""}
+    return {**empty, "reason": unusable.reason, "detail": readable(unusable.detail)}

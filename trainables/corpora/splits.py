@@ -3,8 +3,9 @@
 The order of the rows, the machine and Python's own hashes have no say. N utterances; a split is "train", "validation",
 "test" or "" (not used).
 
-- `dependent`: speakers shared, utterances split 80/10/10 within each speaker. Sentences are shared too: speakers read the
-  same ones, and UA-Speech repeats its common words. The leak report counts them.
+- `dependent`: speakers shared, utterances split 80/10/10 within each speaker: exactly, so that each is in all three, which
+  is why one utterance more or less can move another (`trainables.usage` sees to it that models do not). Sentences are
+  shared too: speakers read the same ones, and UA-Speech repeats its common words. The leak report counts them.
 - `independent`: a quarter of the speakers held out, spread over corpora, groups, severities and first languages; every
   other one of them validates, the rest tests.
 - `zero-shot`: trained on controls and second-language speakers; dysarthric speakers validate and test, no speaker both.
@@ -28,6 +29,11 @@ from trainables.errors import DataError
 from trainables.selection import is_control, is_dysarthric, is_l2, original_name
 
 SPLITS = ("train", "validation", "test")
+#: What they look at, as far as the data have it.
+COLUMNS = (
+    "utt_id", "speaker", "corpus", "transcript", "group", "speaker_type", "prompt_id", "block", "session", "severity", "l1",
+    "audio_sha256",
+)  # fmt: skip
 _SPELLING = re.compile(r"\s*([a-z-]+)\s*(?:\((.*)\))?\s*", re.IGNORECASE)
 # The first three are a kind of speaker, of each of which the same share is held out.
 _STRATA, _KIND = ("corpus", "speaker_type", "group", "severity", "l1"), 3

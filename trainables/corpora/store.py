@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from trainables.corpora import remote, writing
+from trainables.corpora import contents, remote, writing
+from trainables.corpora.recordings import readable
 from trainables.corpora.writing import DESCRIPTION, PLACES, REJECTS, TABLE
 from trainables.errors import DataError
 from trainables.vocabulary import Vocabulary
@@ -63,9 +64,12 @@ class Store:
         """Open a prepared store.
 
         Raises:
-            DataError: the folder is no store, one of another version, or a file of it is missing or of another size.
+            DataError: the folder is no store, one of another version, or one with a name that is not UTF-8; a file of it is
+                missing or of another size.
         """
         path = Path(path)
+        if readable(str(path)) != str(path):
+            raise DataError(f"{str(path)!r} is a name that is not UTF-8; rename the folder of the store")
         try:
             description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -74,6 +78,13 @@ class Store:
         if layout != writing.LAYOUT:
             raise DataError(
                 f"{path} is a store of layout {layout!r}; this version reads {writing.LAYOUT}: prepare the data again"
+            )
+        version = description.get("preparation_version")
+        if version != contents.PREPARATION_VERSION:
+            # Of another version the samples, and the hashes by which equal sound is known, are others.
+            raise DataError(
+                f"{path} was prepared by version {version!r}; this is version {contents.PREPARATION_VERSION}: prepare the "
+                "data again, into another folder"
             )
         _check(path, description)
         return cls(path, description)
@@ -125,7 +136,11 @@ class Store:
         return self._audio(int(file_N[row])).samples(int(place_N[row]))
 
     def rejects(self) -> list[dict[str, Any]]:
-        """Return what was rejected: utt_id, reason, detail, split, group, speaker."""
+        """Return what was rejected: utt_id, reason, detail, split, group, speaker.
+
+        What only the models of a study could not use also has what named splits look at (corpus, transcript ...); these
+        columns are None for the others, and absent where there are none.
+        """
         return pyarrow.parquet.read_table(self.path / REJECTS).to_pylist()
 
     @cached_property

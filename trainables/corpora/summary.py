@@ -13,6 +13,9 @@ from trainables.corpora.store import Store
 
 _BINS = 30
 _COUNTED = ("corpus", "group", "split", "speaker")
+_OF_A_PART = (
+    "location", "source", "split", "fingerprint", "utterances", "seconds", "by_split", "left_out", "rejects",
+)  # fmt: skip
 _QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 
 
@@ -22,8 +25,10 @@ def of(store: Store) -> dict[str, Any]:
     Returns:
         path, fingerprint, source, split, utterances, hours, counts (by split and group), by (corpus, group, split and
         speaker: utterances, speakers and seconds of each value), rejects (by reason, and by reason and group), notes,
-        channels_left_out, other_characters (transcripts that hold a character beyond A to Z, ' and space), leaks (as
-        `overlap.report`), leak_lines, lengths (quantiles and histograms by group, of seconds and of characters).
+        channels_left_out, several_channels (files whose channels were averaged), parts (of a store that was selected from
+        others: location, source, split, fingerprint, utterances, seconds, by_split, left_out and rejects of each),
+        other_characters (transcripts that hold a character beyond A to Z, ' and space), leaks (as `overlap.report`),
+        leak_lines, lengths (quantiles and histograms by group, of seconds and of characters).
     """
     description = store.description
     columns = store.columns([name for name in store.table.column_names if name != "transcript_raw"])
@@ -40,6 +45,8 @@ def of(store: Store) -> dict[str, Any]:
         "rejects_by_group": description["rejects_by_group"],
         "notes": list(description.get("notes", ())),
         "channels_left_out": description.get("channels_left_out", {}),
+        "several_channels": description.get("several_channels", 0),
+        "parts": [{name: part.get(name, "") for name in _OF_A_PART} for part in description.get("selected_from", ())],
         "other_characters": description.get("other_characters", {}),
         "leaks": overlap.report(columns),
         "leak_lines": overlap.lines(columns),

@@ -68,10 +68,10 @@ def find(root: Path, options: Mapping[str, str]) -> Found:
         options: `mic`: head or array (where it is missing, the other), or `all` (one utterance each).
 
     Raises:
-        DataError: an unknown option, no such corpus at `root`, or a speaker who is there twice.
+        DataError: an unknown option, no such corpus at `root`, no permission, or a speaker who is there twice.
     """
     mic = importing.settings(NAME, options, OPTIONS)["mic"]
-    root = root.expanduser().absolute()
+    root = importing.expanded(root).absolute()
     speakers = _speaker_folders(root)
     clips: list[_Clip] = []
     notes: list[str] = []
@@ -93,7 +93,7 @@ def find(root: Path, options: Mapping[str, str]) -> Found:
 def _speaker_folders(root: Path) -> dict[str, Path]:
     """Return speaker -> folder, sorted, from the nested or the flattened layout."""
     found: dict[str, Path] = {}
-    here = importing.folders(root) if root.is_dir() else {}
+    here = importing.folders(root) if importing.is_folder(root) else {}
     below = [path for name, path in here.items() if not _SPEAKER.fullmatch(name)]
     for places in (here, *(importing.folders(path) for path in below)):
         for name, path in places.items():

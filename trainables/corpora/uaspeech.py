@@ -76,10 +76,10 @@ def find(root: Path, options: Mapping[str, str]) -> Found:
             (one utterance each) or `mean` (of all channels).
 
     Raises:
-        DataError: an unknown option, no such corpus at `root`, or no words for its recordings.
+        DataError: an unknown option, no such corpus at `root`, no permission, or no words for its recordings.
     """
     asked = importing.settings(NAME, options, OPTIONS)
-    root = root.expanduser().absolute()
+    root = importing.expanded(root).absolute()
     speakers = _speaker_folders(root, asked["audio"])
     words = read(root)
     on_disk = {name: _on_disk(name, folder, words) for name, folder in speakers.items()}
@@ -96,7 +96,7 @@ def find(root: Path, options: Mapping[str, str]) -> Found:
 
 def _speaker_folders(root: Path, audio: str) -> dict[str, Path]:
     """Return speaker -> folder, sorted, in the old or the new layout."""
-    versions = importing.folders(root / "audio") if (root / "audio").is_dir() else {}
+    versions = importing.folders(root / "audio") if importing.is_folder(root / "audio") else {}
     # Some copies spell the versions noisereduced and normalised.
     of_version = [path for name, path in versions.items() if name.lower().startswith(audio[:7])]
     old_layout = {name for name in versions if SPEAKER.fullmatch(name)} | {"control"} & set(versions)

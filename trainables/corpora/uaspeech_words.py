@@ -107,14 +107,14 @@ def read(root: Path) -> WordList:
 
 
 def _label_files(root: Path) -> list[Path]:
-    if not (root / "mlf").is_dir():
+    if not importing.is_folder(root / "mlf"):
         return []
     found = (
         folder / f"{name}_word.mlf"
         for name, folder in importing.folders(root / "mlf").items()
         if SPEAKER.fullmatch(name)
     )
-    return [path for path in found if path.is_file()]
+    return [path for path in found if importing.is_file(path)]
 
 
 def _labels(path: Path) -> Iterator[tuple[str, str]]:
@@ -145,7 +145,7 @@ def _spreadsheet(root: Path) -> dict[str, str]:
 
 def _word_list_files(root: Path) -> list[Path]:
     """Return speaker_wordlist.* beside the audio, .csv before .xls and .xlsx."""
-    places = [folder for folder in (root / "doc", root) if folder.is_dir()]
+    places = [folder for folder in (root / "doc", root) if importing.is_folder(folder)]
     return [
         path
         for folder in places

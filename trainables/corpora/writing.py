@@ -139,11 +139,12 @@ def write_description(
     Args:
         folder: of the store; all its other files are there.
         description: what the store says of itself.
-        rejects: what was rejected.
+        rejects: what was rejected: `REJECT_COLUMNS`, and further ones of those that a selection leaves out.
         audio: files of audio: {"file", perhaps with what `file_entry` says of it, or with "location" and "identity" of
             the store that has it}.
     """
-    schema = pa.schema([(name, pa.string()) for name in REJECT_COLUMNS])
+    further = dict.fromkeys(name for row in rejects for name in row if name not in REJECT_COLUMNS)
+    schema = pa.schema([(name, pa.string()) for name in (*REJECT_COLUMNS, *further)])
     pyarrow.parquet.write_table(pa.Table.from_pylist([dict(row) for row in rejects], schema=schema), folder / REJECTS)
     own = [
         entry if "sha256" in entry else file_entry(folder, entry["file"]) for entry in audio if "location" not in entry

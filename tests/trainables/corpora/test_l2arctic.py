@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,18 +12,12 @@ import pytest
 import soundfile
 import soxr
 from permissions import without_permission
+from small_corpora import TEXTS, Tree, l2_speaker
 
 from trainables.corpora import audio, l2arctic, references
 from trainables.corpora.recordings import Found
 from trainables.corpora.sample import manifest_path
 from trainables.errors import DataError
-
-TEXTS = {
-    "arctic_a0001": "Author of the danger trail, Philip Steels, etc.",
-    "arctic_a0002": "Not at this particular case, Tom, apologized Whittemore.",
-    "arctic_b0003": 'He doesn\'t — "really" — know.',
-}
-Tree = dict[str, bytes]
 
 
 @pytest.fixture(scope="module")
@@ -34,19 +29,9 @@ def sound() -> bytes:
     return buffer.getvalue()
 
 
-def speaker(name: str, sound: bytes) -> Tree:
-    """All that the release has of a speaker, with other files beside what is read."""
-    tree: Tree = {f"{name}/LICENSE": b"x", f"{name}/wav/.DS_Store": b"x"}
-    for stem, text in TEXTS.items():
-        tree[f"{name}/wav/{stem}.wav"] = sound
-        tree[f"{name}/transcript/{stem}.txt"] = f"{text}\n".encode()
-        tree[f"{name}/textgrid/{stem}.TextGrid"] = b"x"
-    return tree
-
-
 def corpus(sound: bytes) -> Tree:
     """Two speakers, the first with every defect, and a story of the suitcase corpus."""
-    tree = speaker("ABA", sound) | speaker("YKWK", sound)
+    tree = l2_speaker("ABA", sound) | l2_speaker("YKWK", sound)
     del tree["ABA/transcript/arctic_a0001.txt"]
     del tree["ABA/wav/arctic_b0003.wav"]
     tree |= {"ABA/wav/arctic_a0004.wav": b"", "ABA/transcript/arctic_a0004.txt": b"No sound."}
@@ -192,7 +177,7 @@ def test_notes_name_missing_speakers_and_sentences(found: Found) -> None:
 
 
 def test_a_speaker_of_a_later_release_is_taken_and_said(tmp_path: Path, sound: bytes) -> None:
-    found = l2arctic.find(folders(tmp_path, speaker("NEW", sound)), {})
+    found = l2arctic.find(folders(tmp_path, l2_speaker("NEW", sound)), {})
     assert {one.more["l1"] for one in found.recordings} == {""}
     assert any("v5.0 does not have" in note and "NEW" in note for note in found.notes)
 
@@ -219,15 +204,42 @@ def test_recordings_of_44_khz_can_be_prepared(found: Found) -> None:
     assert len(audio.decode(references.read(found.recordings[0].audio[0]))) / 16_000 == pytest.approx(0.235, abs=0.01)
 
 
-def test_a_half_unpacked_archive_is_refused(tmp_path: Path, sound: bytes) -> None:
-    whole = speaker("ABA", sound)
-    on_disk(tmp_path, {"ABA.zip": zipped(whole)} | dict(list(whole.items())[:5]))
-    with pytest.raises(DataError, match=r"ABA is half unpacked: its folder lacks 2 of .*ABA\.zip.*unpack it again"):
+def test_archives_that_are_unpacked_in_part_are_refused_and_all_that_is_missing_is_said(
+    tmp_path: Path, sound: bytes
+) -> None:
+    first, second, third = (l2_speaker(name, sound) for name in ("ABA", "SKA", "TLV"))
+    on_disk(tmp_path, {"ABA.zip": zipped(first), "SKA.zip": zipped(second), "TLV.zip": zipped(third)} | third)
+    on_disk(tmp_path, dict(list(first.items())[:4]))
+    on_disk(tmp_path, second | {"SKA/transcript/arctic_b0003.txt": b"He does"})
+    with pytest.raises(DataError) as raised:
+        l2arctic.find(tmp_path, {})
+    message = str(raised.value)
+    assert "folder ABA lacks 2 recordings (arctic_a0002, arctic_b0003) and lacks 2 transcripts" in message
+    assert "folder SKA has 1 transcripts of another size (arctic_b0003)" in message
+    assert "TLV" not in message
+    assert "Unpack these again; or remove the folders" in message
+    for name in ("ABA", "SKA"):
+        shutil.rmtree(tmp_path / name)
+    assert len(l2arctic.find(tmp_path, {}).recordings) == 9
+
+
+def test_speakers_that_the_archive_of_all_is_unpacked_for_are_compared_with_it(tmp_path: Path, sound: bytes) -> None:
+    tree = l2_speaker("ABA", sound) | l2_speaker("SKA", sound)
+    on_disk(tmp_path, {"release.zip": zipped(archives(tree))} | l2_speaker("ABA", sound))
+    assert len(l2arctic.find(tmp_path, {}).recordings) == 6
+    (tmp_path / "ABA" / "transcript" / "arctic_a0001.txt").unlink()
+    with pytest.raises(DataError, match=r"release\.zip the folder ABA lacks 1 transcripts \(arctic_a0001\)\. "):
         l2arctic.find(tmp_path, {})
 
 
+def test_recordings_whose_names_differ_in_the_case_of_their_ending_are_not_lost(tmp_path: Path, sound: bytes) -> None:
+    found = l2arctic.find(on_disk(tmp_path, l2_speaker("ABA", sound) | {"ABA/wav/arctic_a0001.WAV": b"x" * 50}), {})
+    assert len(found.recordings) == 3
+    assert [(one.utt_id, one.reason) for one in found.rejects] == [("L2-ABA_arctic_a0001.WAV", "no_transcript")]
+
+
 def test_a_damaged_archive_is_refused(tmp_path: Path, sound: bytes) -> None:
-    (tmp_path / "ABA.zip").write_bytes(zipped(speaker("ABA", sound))[:-30])
+    (tmp_path / "ABA.zip").write_bytes(zipped(l2_speaker("ABA", sound))[:-30])
     with pytest.raises(DataError, match=r"ABA\.zip.*download or copy the archive again"):
         l2arctic.find(tmp_path, {})
 
@@ -249,19 +261,19 @@ def test_loops_of_links_end(tmp_path: Path) -> None:
 
 
 def test_a_folder_whose_last_file_was_cut_short_is_refused(tmp_path: Path, sound: bytes) -> None:
-    whole = speaker("ABA", sound)
+    whole = l2_speaker("ABA", sound)
     on_disk(tmp_path, whole | {"ABA.zip": zipped(whole), "ABA/wav/arctic_b0003.wav": sound[:1000]})
-    with pytest.raises(DataError, match=r"1 recordings have other sizes in its folder than in .*\(arctic_b0003\)"):
+    with pytest.raises(DataError, match=r"folder ABA has 1 recordings of another size \(arctic_b0003\)"):
         l2arctic.find(tmp_path, {})
 
 
 def test_a_relative_root_gives_absolute_audio(tmp_path: Path, sound: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    on_disk(tmp_path, speaker("ABA", sound))
+    on_disk(tmp_path, l2_speaker("ABA", sound))
     monkeypatch.chdir(tmp_path)
     assert {Path(one.audio[0]).parent for one in l2arctic.find(Path(), {}).recordings} == {tmp_path / "ABA" / "wav"}
 
 
 def test_a_folder_without_permission_is_a_clear_error(tmp_path: Path, sound: bytes) -> None:
-    on_disk(tmp_path, speaker("ABA", sound))
+    on_disk(tmp_path, l2_speaker("ABA", sound))
     with without_permission(tmp_path / "ABA" / "wav"), pytest.raises(DataError, match="check its permissions"):
         l2arctic.find(tmp_path, {})

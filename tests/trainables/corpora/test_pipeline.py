@@ -162,8 +162,8 @@ def test_several_microphones_are_averaged_and_those_that_cannot_be_used_are_coun
     store = build(folder / "store", Plan(found))
     mean = first.copy()
     mean[: len(second)] = (first[: len(second)] + second) / 2
-    assert np.abs(store.samples(0) - mean * 32_767).max() <= 1
-    assert np.abs(store.samples(1) - first * 32_767).max() <= 1
+    assert np.abs(store.samples(0) - mean * 32_768).max() <= 0.5
+    assert np.abs(store.samples(1) - first * 32_768).max() <= 0.5
     assert store.columns(["channels_used"])["channels_used"] == [2, 1]
     assert store.description["channels_left_out"] == {"empty": 1, "unreadable": 1, "missing_file": 1}
     (reject,) = store.rejects()
@@ -233,7 +233,7 @@ def test_a_channel_that_is_silent_is_left_out_of_the_mean(folder: Path) -> None:
     for name, signal in (("a.wav", loud), ("dead.wav", np.zeros(8000)), ("cut.wav", loud[:400])):
         soundfile.write(folder / name, signal, 16_000, subtype="FLOAT")
     store = build(folder / "store", Plan(Found((recording(folder, "one", "dead.wav", "a.wav", "cut.wav"),))))
-    assert np.abs(store.samples(0) - loud * 32_767).max() <= 1
+    assert np.abs(store.samples(0) - loud * 32_768).max() <= 0.5
     assert store.columns(["channels_used"])["channels_used"] == [1]
     assert store.description["channels_left_out"] == {"silent": 1, "too_short": 1}
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from small_corpora import sap_contributor, sap_entry
 
 from trainables.corpora import sap
 from trainables.corpora.recordings import Found
-from trainables.corpora.sample import manifest_path
 from trainables.errors import DataError
 from trainables.vocabulary import normalise
 
@@ -48,33 +46,21 @@ def test_transcripts_that_do_not_say_all_are_refused(raw: str, reason: str) -> N
     assert caught.value.reason == reason
 
 
-def entry(name: str, transcript: object = "Hello there.") -> dict[str, Any]:
-    return {"Filename": name, "Prompt": {"Transcript": transcript, "Category Description": "Digital Assistant"}}
-
-
-def write(folder: Path, files: list[Any], sounds: tuple[str, ...], **more: Any) -> None:
-    folder.mkdir(parents=True)
-    content = {"Etiology": "Parkinson's Disease", "Files": files, **more}
-    (folder / f"{folder.name}.json").write_text(json.dumps(content), encoding="utf-8-sig")
-    for name in sounds:
-        (folder / name).write_bytes(next(iter(manifest_path().parent.glob("D1/*.flac"))).read_bytes())
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Three splits; the first contributor has a good recording and one of every defect."""
     files = [
-        entry(f"{WHO}_1.wav", "Hello (uh) there."), entry(f"{WHO}_gone.wav"), entry(f"{WHO}_none.wav", None),
-        entry(f"{WHO}_empty.wav"), entry(f"{WHO}_silent.wav", "(uh)"), entry(f"{WHO}_w.wav", "{w:1} you"),
-        entry(f"{WHO}_ts.wav", "#ts\n0 1 a"), entry(f"sub/{WHO}_1.wav"), {"Prompt": {}}, "text",
+        sap_entry(f"{WHO}_1.wav", "Hello (uh) there."), sap_entry(f"{WHO}_gone.wav"), sap_entry(f"{WHO}_none.wav", None),
+        sap_entry(f"{WHO}_empty.wav"), sap_entry(f"{WHO}_silent.wav", "(uh)"), sap_entry(f"{WHO}_w.wav", "{w:1} you"),
+        sap_entry(f"{WHO}_ts.wav", "#ts\n0 1 a"), sap_entry(f"sub/{WHO}_1.wav"), {"Prompt": {}}, "text",
         {"Filename": f"{WHO}_x.wav", "Prompt": "text"},
     ]  # fmt: skip
     sounds = tuple(f"{WHO}_{name}.wav" for name in ("1", "none", "silent", "w", "ts", "unlisted", "x"))
-    write(tmp_path / "TRAIN" / WHO, files, sounds)
+    sap_contributor(tmp_path / "TRAIN" / WHO, files, sounds)
     (tmp_path / "TRAIN" / WHO / f"{WHO}_empty.wav").write_bytes(b"")
-    write(tmp_path / "Dev" / "c é", [entry("1.wav")], ("1.wav",))
-    write(tmp_path / "test" / "d4", [entry("d4_1.wav", "Good bye")], ("d4_1.wav",), Etiology=None)
-    write(tmp_path / "test" / "broken", [], ("broken_1.wav",))
+    sap_contributor(tmp_path / "Dev" / "c é", [sap_entry("1.wav")], ("1.wav",))
+    sap_contributor(tmp_path / "test" / "d4", [sap_entry("d4_1.wav", "Good bye")], ("d4_1.wav",), Etiology=None)
+    sap_contributor(tmp_path / "test" / "broken", [], ("broken_1.wav",))
     (tmp_path / "test" / "broken" / "broken.json").write_text('{"Files": [')
     (tmp_path / "test" / "bare").mkdir()
     (tmp_path / "test" / "bare" / "bare_1.wav").write_bytes(b"x" * 100)
@@ -119,7 +105,7 @@ def test_every_defect_has_its_reason(found: Found) -> None:
 
 
 def test_a_contributor_in_two_splits_is_said_and_no_name_is_given_twice(root: Path) -> None:
-    write(root / "Dev" / WHO, [entry(f"{WHO}_1.wav")], (f"{WHO}_1.wav",))
+    sap_contributor(root / "Dev" / WHO, [sap_entry(f"{WHO}_1.wav")], (f"{WHO}_1.wav",))
     found = sap.find(root, {})
     assert any(note == f"contributors that are in more than one split: 1 ({WHO})" for note in found.notes)
     names = [one.utt_id for one in found.recordings]
@@ -127,7 +113,7 @@ def test_a_contributor_in_two_splits_is_said_and_no_name_is_given_twice(root: Pa
 
 
 def test_a_missing_split_is_said(tmp_path: Path) -> None:
-    write(tmp_path / "DEV" / "a", [entry("a_1.wav")], ("a_1.wav",))
+    sap_contributor(tmp_path / "DEV" / "a", [sap_entry("a_1.wav")], ("a_1.wav",))
     assert sap.find(tmp_path, {}).notes == ("no folder for: test, train",)
 
 
@@ -148,7 +134,7 @@ def test_a_relative_root_gives_absolute_audio(root: Path, monkeypatch: pytest.Mo
 
 
 def test_sounds_whose_names_differ_in_the_case_of_their_ending_are_not_lost(tmp_path: Path) -> None:
-    write(tmp_path / "TRAIN" / "a", [entry("a_1.wav")], ("a_1.wav", "a_1.WAV"))
+    sap_contributor(tmp_path / "TRAIN" / "a", [sap_entry("a_1.wav")], ("a_1.wav", "a_1.WAV"))
     found = sap.find(tmp_path, {})
     assert [one.audio for one in found.recordings] == [(str(tmp_path / "TRAIN" / "a" / "a_1.wav"),)]
     assert [(one.utt_id, one.reason) for one in found.rejects] == [("SAP-a_1", "duplicate")]

@@ -9,37 +9,14 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from conftest import small_rows, tone, write_manifest
+from conftest import tone, write_manifest
 from model_worlds import checkpoint
+from small_corpora import TINY, louder, rows_of, stored
 
-from trainables.corpora import commands
 from trainables.corpora.prepare import prepare
 from trainables.corpora.store import Store
 from trainables.errors import DataError
 from trainables.vocabulary import Vocabulary
-
-TINY = [("tiny", None)]
-
-
-def rows_of(folder: Path, corpus: str, prefix: str = "", **sizes: int) -> list[dict[str, str]]:
-    folder.mkdir(exist_ok=True)
-    return [
-        {**row, "corpus": corpus, "utt_id": prefix + row["utt_id"], "speaker": f"{corpus}-{row['speaker']}"}
-        for row in small_rows(folder, **sizes)
-    ]
-
-
-def stored(folder: Path, rows: list[dict[str, str]]) -> Path:
-    path = write_manifest(folder / "manifest.csv", rows)
-    commands.prepare("manifest", path, folder / "store")
-    return folder / "store"
-
-
-def louder(folder: Path) -> None:
-    """Change every recording of a folder, so that it is not a copy."""
-    for path in folder.glob("*.wav"):
-        samples, rate_hz = soundfile.read(path)
-        soundfile.write(path, samples * 1.5, rate_hz)
 
 
 @pytest.fixture

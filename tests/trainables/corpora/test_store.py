@@ -32,6 +32,14 @@ def test_a_store_that_was_copied_in_part_names_the_file(made: Path, name: str) -
         Store.open(made)
 
 
+def test_a_store_that_an_earlier_version_prepared_is_to_be_made_again(made: Path) -> None:
+    file = made / "store.json"
+    description = json.loads(file.read_text())
+    file.write_text(json.dumps({**description, "preparation_version": 1}))
+    with pytest.raises(DataError, match="prepared by version 1; this is version 2: prepare the data again"):
+        Store.open(made)
+
+
 def test_a_description_that_lacks_entries_names_them(made: Path) -> None:
     file = made / "store.json"
     description = json.loads(file.read_text())

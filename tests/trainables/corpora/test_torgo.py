@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from dysarthric_trees import torgo_session, write_header_only, write_speech
+from dysarthric_trees import shuffled_copy, torgo_session, write_header_only, write_speech
 
 from trainables.corpora import audio, references, splits, torgo
 from trainables.corpora.recordings import Found, Recording
@@ -219,16 +218,9 @@ def test_known_defects_and_absent_speakers_are_noted(root: Path) -> None:
 
 
 def test_the_order_does_not_depend_on_the_file_system(root: Path, tmp_path: Path) -> None:
-    files = [path for path in root.rglob("*") if path.is_file()]
-    random.Random(0).shuffle(files)
-    for path in files:
-        target = tmp_path / "shuffled" / path.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(path.read_bytes())
-    first, second = torgo.find(root, {}), torgo.find(tmp_path / "shuffled", {})
-    assert [(one.utt_id, one.split) for one in first.recordings] == [
-        (one.utt_id, one.split) for one in second.recordings
-    ]
+    found = (torgo.find(place, {}) for place in (root, shuffled_copy(root, tmp_path / "shuffled")))
+    first, second = ([(one.utt_id, one.split) for one in each.recordings] for each in found)
+    assert first == second
 
 
 def test_links_in_circles_do_no_harm_and_a_speaker_who_is_there_twice_is_refused(tmp_path: Path) -> None:

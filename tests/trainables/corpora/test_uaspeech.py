@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from dysarthric_trees import UA_CODES, UA_WORDS, ua_labels, ua_speaker, ua_word, write_header_only, write_speech
+from dysarthric_trees import (
+    UA_CODES,
+    UA_WORDS,
+    shuffled_copy,
+    ua_labels,
+    ua_speaker,
+    ua_word,
+    write_header_only,
+    write_speech,
+)
 
 from trainables.corpora import audio, references, splits, uaspeech
 from trainables.corpora.recordings import Found, Recording
@@ -241,13 +249,6 @@ def test_a_speaker_outside_the_common_release_gets_the_words_of_the_others(root:
 
 
 def test_the_order_does_not_depend_on_the_file_system(root: Path, tmp_path: Path) -> None:
-    files = [path for path in root.rglob("*") if path.is_file()]
-    random.Random(0).shuffle(files)
-    for path in files:
-        target = tmp_path / "shuffled" / path.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(path.read_bytes())
-    first, second = uaspeech.find(root, {}), uaspeech.find(tmp_path / "shuffled", {})
-    assert [(one.utt_id, one.split) for one in first.recordings] == [
-        (one.utt_id, one.split) for one in second.recordings
-    ]
+    found = (uaspeech.find(place, {}) for place in (root, shuffled_copy(root, tmp_path / "shuffled")))
+    first, second = ([(one.utt_id, one.split) for one in each.recordings] for each in found)
+    assert first == second

@@ -1,0 +1,78 @@
+"""What the launcher does when an attempt at a trial has ended, or when its process is gone without a word.
+
+The worker writes `attempts.json` (see docs/tables.md) and decides about its own errors; here are the ends that it
+could not write down: killed by the system, out of memory, its node lost.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from enum import Enum
+from pathlib import Path
+
+from launcher import results
+
+OUT_OF_MEMORY, LOST, STORAGE = "out of memory", "worker lost", "storage"
+MAX_RETRIES = {OUT_OF_MEMORY: 6, LOST: 3}
+"""Further attempts of one launch after the process of a trial was gone."""
+
+
+class Verdict(Enum):
+    """What follows."""
+
+    ENDED = "the trial is done, failed, pruned or stopped behind a checkpoint"
+    AGAIN = "another attempt, from the last checkpoint"
+    HALT = "nothing can be written: no trial of this study can go on"
+
+
+def after_a_kill(folder: Path, launch: str) -> Verdict:
+    """Decide, in a new process of a trial, what follows from how its last attempt in this launch ended."""
+    record = results.attempts(folder)
+    begun = record["launch"] == launch
+    return settle(folder, launch) if begun else Verdict.AGAIN
+
+
+def settle(folder: Path, launch: str, error: BaseException | None = None, *, memory_ran_out: bool = False) -> Verdict:
+    """Decide what follows from how an attempt ended.
+
+    Args:
+        folder: of the trial.
+        launch: the launch that made the attempt; budgets are counted anew in each.
+        error: what Ray raised for the process; None: it came back by itself.
+        memory_ran_out: whether the system killed a process for memory meanwhile.
+    """
+    if any((folder / name).is_file() for name in ("result.json", "pruned.json", "failure.json")):
+        return Verdict.ENDED
+    record = results.attempts(folder)
+    ended = [entry for entry in record["ended"] if entry["launch"] == launch]
+    is_open = record["open"] and record["launch"] == launch
+    if not is_open and error is None:
+        return _after(ended[-1]["class"] if ended and ended[-1]["attempt"] == record["attempts"] else None)
+    said = ended[-1] if ended and ended[-1]["attempt"] == record["attempts"] else {"by": "launcher"}
+    if not is_open and said.get("by") != "launcher":
+        return _after(said["class"])  # the worker said why, then its process ended with the error
+    kind = OUT_OF_MEMORY if memory_ran_out or _tells_of_memory(error) else LOST
+    text = "its process was killed" if error is None else " ".join(str(error).split())[:500]
+    entry = {"attempt": record["attempts"], "launch": launch, "class": kind, "error": text, "time": _now()}
+    entry["by"] = "launcher"
+    results.write_json(folder / "attempts.json", {**record, "open": False, "ended": [*record["ended"], entry]})
+    alike = sum(before["class"] == kind for before in ended) + 1
+    if alike <= MAX_RETRIES[kind]:
+        return Verdict.AGAIN
+    results.record_failure(folder, f"{kind} {alike} times in this launch, last: {text}", kind)
+    return Verdict.ENDED
+
+
+def _after(kind: str | None) -> Verdict:
+    if kind is None:
+        return Verdict.ENDED
+    return Verdict.HALT if kind == STORAGE else Verdict.AGAIN
+
+
+def _tells_of_memory(error: BaseException | None) -> bool:
+    """Ray's own memory monitor kills workers before the system does, and says so."""
+    return error is not None and ("OutOfMemoryError" in type(error).__name__ or "OutOfMemory" in str(error))
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

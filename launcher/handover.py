@@ -1,0 +1,70 @@
+"""Hand trials to a launch: what their folders say of what they are and of the launches that took them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from launcher import launches, provenance, results
+from launcher.study import Trial
+
+Taken = Mapping[str, Sequence[Mapping[str, Any]]]
+_MOST_NAMED = 5
+
+
+def take_up(
+    todo: Sequence[Trial], rows: Mapping[str, Mapping[str, Any]], out: Path, launch: Mapping[str, Any], console: Console
+) -> Taken:
+    """Add a launch to those of each trial; warn where it goes on from what other code or versions made.
+
+    Args:
+        todo: trials that the launch is to run.
+        rows: what is known of each trial, by id.
+        out: folder of the study.
+        launch: see `provenance.of_launch`.
+        console: where the warning goes.
+
+    Returns:
+        the launches of each trial by its id, this one last; nothing is written yet.
+    """
+    taken = {trial.trial_id: _launches(trial, rows[trial.trial_id], out, launch) for trial in todo}
+    told: dict[str, list[str]] = {}
+    for trial_id, entries in taken.items():
+        if found := _changes(entries):
+            told.setdefault(found, []).append(trial_id)
+    for found, trial_ids in told.items():
+        named = ", ".join(trial_ids[:_MOST_NAMED]) + (" ..." if len(trial_ids) > _MOST_NAMED else "")
+        console.print(
+            f"Warning: {len(trial_ids)} of the trials to run go on from what an earlier launch made with other code or "
+            f"versions ({found}): {named}; the column mixed_code tells which, --fresh begins all trials again",
+            style="yellow", markup=False, highlight=False,
+        )  # fmt: skip
+    return taken
+
+
+def describe(todo: Sequence[Trial], taken: Taken, out: Path) -> None:
+    """Write trial.conf and trial.json of each trial, each whole or not at all, before its worker can begin."""
+    for trial in todo:
+        place = results.trial_folder(out, trial.trial_id)
+        text = provenance.without_passwords(trial.configuration.to_conf())
+        results.write_whole(place / "trial.conf", lambda path, text=text: path.write_text(text, encoding="utf-8"))
+        results.write_json(place / "trial.json", {"identity": trial.identity, "launches": taken[trial.trial_id]})
+
+
+def _launches(
+    trial: Trial, row: Mapping[str, Any], out: Path, launch: Mapping[str, Any]
+) -> Sequence[Mapping[str, Any]]:  # fmt: skip
+    place = results.trial_folder(out, trial.trial_id)
+    # A worker uses again what it finds of these: weights and optimizer, and the scores of the start.
+    goes_on = (place / "initial.parquet").is_file() or any(place.glob("checkpoints/checkpoint-*/sealed.json"))
+    before = results.trial_file(place).get("launches", ())
+    return launches.handed_out(before, launch, attempts=row["attempts"], goes_on=goes_on)
+
+
+def _changes(entries: Sequence[Mapping[str, Any]]) -> str:
+    if not entries[-1]["goes_on"]:
+        return ""
+    return ", ".join(launches.changes(entries[-2], entries[-1])) if len(entries) > 1 else "the code was not recorded"

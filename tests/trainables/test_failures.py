@@ -1,0 +1,52 @@
+"""Which class a failure has, by what was raised."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import torch
+
+from trainables import failures
+from trainables.errors import DataError
+from trainables.failures import DIVERGED, ERROR, LOST, OUT_OF_MEMORY, STORAGE, WRONG_REQUEST, Diverged, classify
+
+
+def caused_by(cause: BaseException) -> RuntimeError:
+    try:
+        raise RuntimeError("while training") from cause
+    except RuntimeError as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (DataError("no such column"), WRONG_REQUEST),
+        (Diverged("diverged at update 3"), DIVERGED),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), OUT_OF_MEMORY),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory"), OUT_OF_MEMORY),
+        (MemoryError(), OUT_OF_MEMORY),
+        (OSError(errno.ENOSPC, "No space left on device"), STORAGE),
+        (OSError(errno.EROFS, "Read-only file system"), STORAGE),
+        (RuntimeError("[enforce fail at inline_container.cc:659] . PytorchStreamWriter failed writing file data/3"), STORAGE),
+        (ConnectionResetError("peer"), LOST),
+        (RuntimeError("[../gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4712"), LOST),
+        (ValueError("shapes differ"), ERROR),
+        (FileNotFoundError(errno.ENOENT, "gone"), ERROR),
+    ],
+)  # fmt: skip
+def test_the_class_of_a_failure(error: BaseException, kind: str) -> None:
+    assert classify(error) == kind
+    assert classify(caused_by(error)) == kind
+
+
+def test_what_ray_raises_in_a_worker_is_not_the_fault_of_the_trial() -> None:
+    exceptions = pytest.importorskip("ray.exceptions")
+    assert classify(exceptions.RayActorError()) == LOST
+
+
+def test_memory_that_ran_out_for_real_is_seen() -> None:
+    with pytest.raises(RuntimeError, match="allocate") as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert failures.is_out_of_memory(caught.value)

@@ -1,0 +1,103 @@
+"""The attempts at one trial: counted, one at a time, each with the reason why it ended.
+
+`attempts.json` in the folder of the trial: {"attempts": how often it was begun, "open": whether the last one has not ended
+(its process runs, or was killed), "launch": the launch that it belonged to, "ended": [{"attempt", "launch", "class",
+"error", "time"}]}. The launcher reads it, and closes attempts whose process was killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import socket
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from trainables import failures, tables
+
+_LAUNCH_ENDED = "launch ended"
+_WAIT_SECONDS, _POLL_SECONDS = 120.0, 0.2
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold the folder of a trial: a process of a launch that was killed may live, and write, a little longer.
+
+    Raises:
+        TimeoutError: another process still has it after two minutes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+", encoding="utf-8") as lock:
+        until = time.monotonic() + _WAIT_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > until:
+                    raise TimeoutError(f"{folder} is still in use by a process of an earlier launch") from error
+                time.sleep(_POLL_SECONDS)
+        yield
+
+
+def begin(folder: Path, launch: str) -> int:
+    """Count an attempt; an earlier failure no longer stands.
+
+    Returns:
+        how often memory ran out in the attempts so far: the micro-batch is halved as often.
+    """
+    record = read(folder)
+    if record["open"]:  # its launch was killed: nobody was left to say so
+        _append(record, _LAUNCH_ENDED, "")
+    record |= {"attempts": record["attempts"] + 1, "open": True, "launch": launch}
+    tables.write_json(record, folder / "attempts.json")
+    for ending in ("failure.json", "pruned.json", "prune"):
+        (folder / ending).unlink(missing_ok=True)
+    return sum(entry["class"] == failures.OUT_OF_MEMORY for entry in record["ended"])
+
+
+def end(folder: Path) -> None:
+    """Note that the attempt ended as it should: done, pruned, or behind a checkpoint."""
+    tables.write_json(read(folder) | {"open": False}, folder / "attempts.json")
+
+
+def fail(folder: Path, error: BaseException) -> bool:
+    """Note why the attempt failed; where no other is worth it, write `failure.json`.
+
+    Returns:
+        whether the trial has failed for good.
+    """
+    kind, record = failures.classify(error), read(folder)
+    text = f"{type(error).__name__}: {error}"
+    if record["open"]:  # of several workers the first one knows the cause
+        _append(record, kind, text)
+        record["open"] = False
+        tables.write_json(record, folder / "attempts.json")
+    alike = sum(entry["class"] == kind and entry["launch"] == record["launch"] for entry in record["ended"])
+    final = kind != failures.STORAGE and alike > failures.RETRIES.get(kind, 0)
+    if final and not (folder / "failure.json").is_file():
+        failure = {"error": text, "class": kind, "time": _now(), "node": socket.gethostname()}
+        failure["traceback"] = "".join(traceback.format_exception(error))
+        tables.write_json(failure, folder / "failure.json")
+    return final
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Read what is known of the attempts at a trial."""
+    path = folder / "attempts.json"
+    known: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {"attempts": 0, "open": False, "launch": "", "ended": [], **known}
+
+
+def _append(record: dict[str, Any], kind: str, error: str) -> None:
+    entry = {"attempt": record["attempts"], "launch": record["launch"], "class": kind, "error": error, "time": _now()}
+    record["ended"] = [*record["ended"], entry]
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

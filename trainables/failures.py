@@ -1,0 +1,70 @@
+"""Why an attempt at a trial ended, and which endings are worth another attempt."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+
+import torch
+
+WRONG_REQUEST, OUT_OF_MEMORY, LOST, DIVERGED, STORAGE, ERROR = (
+    "wrong request", "out of memory", "worker lost", "diverged", "storage", "error",
+)  # fmt: skip
+RETRIES = {OUT_OF_MEMORY: 6, LOST: 3, ERROR: 1}
+"""Further attempts of one launch by class. A wrong request and a trial that diverged would end alike again and get none;
+storage concerns all trials, which stop until there is room."""
+
+_STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
+# torch and safetensors write files outside of Python: their errors carry no number.
+_STORAGE_TEXT = re.compile(
+    r"No space left on device|Disk quota exceeded|Read-only file system|PytorchStreamWriter failed writing"
+)
+_MEMORY_TEXT = re.compile(r"out of memory|can't allocate memory|not enough memory|CUBLAS_STATUS_ALLOC_FAILED", re.I)
+_PEER_TEXT = re.compile(
+    r"Connection (closed|reset|refused)|Broken pipe|Timed out waiting|NCCL|ProcessGroup|gloo/transport", re.I
+)
+
+
+class Diverged(FloatingPointError):
+    """The gradient was not finite for several updates in a row."""
+
+
+def classify(error: BaseException) -> str:
+    """Tell the class of a failure from what was raised, or from what caused it."""
+    for cause in _causes(error):
+        if getattr(cause, "is_request_error", False):
+            return WRONG_REQUEST
+        if isinstance(cause, Diverged):
+            return DIVERGED
+        if is_out_of_memory(cause):
+            return OUT_OF_MEMORY
+        if (isinstance(cause, OSError) and cause.errno in _STORAGE_ERRORS) or _STORAGE_TEXT.search(str(cause)):
+            return STORAGE
+        if _comes_from_outside(cause):
+            return LOST
+    return ERROR
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory ran out, of the device or of the machine."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and _MEMORY_TEXT.search(str(error)) is not None
+
+
+def _comes_from_outside(error: BaseException) -> bool:
+    """Another worker, or a process of Ray that this one needs, is gone."""
+    if type(error).__module__.partition(".")[0] == "ray" or isinstance(error, ConnectionError):
+        return True
+    return isinstance(error, RuntimeError) and _PEER_TEXT.search(str(error)) is not None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and what it was raised from, innermost last."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
