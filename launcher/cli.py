@@ -28,7 +28,7 @@ def main() -> None:
         if not getattr(error, "is_request_error", False):
             raise
         click.echo(f"Error: {error}", err=True)
-        sys.exit(EXIT_BAD_REQUEST)
+        sys.exit(getattr(error, "exit_code", EXIT_BAD_REQUEST))
 
 
 @click.group(

@@ -57,10 +57,11 @@ class Pruner:
 
     def replay(self, folder: Path) -> None:
         """Hear what a trial measured in earlier launches."""
-        history, progress = folder / "history.parquet", folder / "progress.json"
-        if not history.is_file() or not progress.is_file():
+        history = folder / "history.parquet"
+        totals = [folder / name for name in ("result.json", "progress.json") if (folder / name).is_file()]
+        if not history.is_file() or not totals:
             return
-        updates = json.loads(progress.read_text(encoding="utf-8"))["updates"]
+        updates = json.loads(totals[0].read_text(encoding="utf-8"))["updates"]
         columns = pyarrow.parquet.read_table(history, columns=["update", "eval_nll_per_label"]).to_pylist()
         for row in columns:
             if row["eval_nll_per_label"] is not None:

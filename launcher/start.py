@@ -18,6 +18,12 @@ MAX_BREAKDOWNS = 3
 """How often in a row Ray is started again although no trial got further."""
 
 
+class Halted(results.ResultsError):
+    """Trials stopped behind their last checkpoints for a reason outside of the study; the same command goes on."""
+
+    exit_code = 130
+
+
 @dataclass(frozen=True)
 class Placing:
     """Where and how trials are to run; see `launch.py --help`."""
@@ -79,7 +85,7 @@ def run(
         whether it was interrupted.
 
     Raises:
-        ResultsError: nothing can be written, or Ray broke down again and again.
+        Halted: nothing can be written, or Ray broke down again and again.
     """
     stop_file = out.resolve() / f".stop-{os.getpid()}"
     handover.describe(todo, handover.take_up(todo, rows, out, launch, console), out)
@@ -96,7 +102,7 @@ def run(
             except apart.BrokenOff as error:
                 in_vain = in_vain + 1 if _progress_of(out) == before else 0
                 if in_vain >= MAX_BREAKDOWNS or stop_file.exists():
-                    raise results.ResultsError(
+                    raise Halted(
                         f"Ray broke down {in_vain} times and no trial got further, last: {error}. `python launch.py doctor` "
                         "looks for the reason; the same command goes on from the last checkpoints"
                     ) from error
@@ -147,7 +153,7 @@ def _concluded(outcome: Any, out: Path) -> bool:
     if outcome is None:  # a second Ctrl-C
         return True
     if outcome.halted is not None:
-        raise results.ResultsError(
+        raise Halted(
             f"{out} cannot be written to: {outcome.halted}; all trials stopped behind their last checkpoints. "
             "Make room and give the same command again"
         )

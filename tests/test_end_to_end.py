@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import signal
 import socket
@@ -17,27 +16,11 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import small_rows, write_manifest
+from launches import DEADLINE_SECONDS, ROOT, STUDY, environment, start
 
 from launcher import results
 
 pytestmark = pytest.mark.ray
-ROOT = Path(__file__).resolve().parents[1]
-STUDY = ("--set", "reduction=mean", "--set", "seed=1", "--set", "num_train_epochs=3", "--set", "groups=group")
-DEADLINE_SECONDS = 240
-
-
-def environment(home: Path) -> dict[str, str]:
-    home.mkdir(exist_ok=True)
-    dropped = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-    return {**{name: value for name, value in os.environ.items() if name not in dropped}, "HOME": str(home)}
-
-
-def start(folder: Path, data: Path, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "launch.py"), "--grid", "losses", "--data", str(data), "--out", str(folder)]
-    return subprocess.Popen(
-        [*command, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-        env=environment(folder.parent / "home"),
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,103 @@
+"""Work in a process of its own: what it returns, raises and prints, and what becomes of it when somebody is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = """
+import os, signal, sys, time
+from pathlib import Path
+
+from launcher import apart
+from launcher.config import ConfigurationError
+
+
+def work(what, terminal):
+    terminal.write(f"told: {what}\\n")
+    terminal.flush()
+    print("a library talks")
+    os.system("echo and so does a process of it >&2")
+    if what == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "leave":
+        os._exit(7)
+    if what == "raise":
+        raise ZeroDivisionError("no trial can be divided by zero")
+    if what == "request":
+        raise ConfigurationError("--workers 9: there are 2")
+    if what == "wait":
+        try:
+            terminal.write(f"pid {os.getpid()}\\n")
+            terminal.flush()
+            time.sleep(60)
+        except KeyboardInterrupt:
+            return "asked to stop"
+    return [what]
+
+
+if __name__ == "__main__":
+    try:
+        print(apart.call(work, sys.argv[1], log=Path(sys.argv[2])))
+    except apart.BrokenOff as error:
+        print("broken off:", error)
+    except ConfigurationError as error:
+        print("request:", error)
+"""
+
+
+def start(folder: Path, what: str) -> subprocess.Popen[str]:
+    program = folder / "program.py"
+    program.write_text(PROGRAM)
+    return subprocess.Popen(
+        [sys.executable, str(program), what, str(folder / "log")], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("return", "['return']\n"),
+        ("raise", "broken off: ZeroDivisionError: no trial can be divided by zero; see "),
+        ("request", "request: --workers 9: there are 2\n"),
+        ("die", "broken off: the process that schedules the trials was killed (SIGKILL); see "),
+        ("leave", "broken off: the process that schedules the trials ended by itself with code 7; see "),
+    ],
+)
+def test_what_becomes_of_the_work_is_told(tmp_path: Path, what: str, said: str) -> None:
+    stdout, stderr = start(tmp_path, what).communicate(timeout=60)
+    assert stdout.startswith(said)
+    assert stderr == f"told: {what}\n"
+    log = (tmp_path / "log").read_text()
+    assert "a library talks" in log or what in ("die", "leave")  # these leave what Python had not written yet
+    assert "and so does a process of it" in log
+    assert ("Traceback" in log) == (what in ("raise", "request"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_the_work_as_ctrl_c(tmp_path: Path, number: int) -> None:
+    process = start(tmp_path, "wait")
+    assert process.stderr is not None
+    assert [process.stderr.readline(), process.stderr.readline()[:4]] == ["told: wait\n", "pid "]
+    process.send_signal(number)
+    stdout, _ = process.communicate(timeout=60)
+    assert stdout == "asked to stop\n"
+
+
+def test_the_work_ends_when_the_launch_is_killed(tmp_path: Path) -> None:
+    process = start(tmp_path, "wait")
+    assert process.stderr is not None
+    process.stderr.readline()
+    worker = psutil.Process(int(process.stderr.readline().split()[1]))
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs([worker], timeout=30)
+    assert not alive

@@ -1,0 +1,67 @@
+"""How many trials run at a time, and what each gets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from launcher import cluster
+from launcher.cluster import Cluster
+from launcher.config import ConfigurationError
+
+GIB = 2**30
+
+
+def size(cpus: float = 8, gpus: float = 0, memory: float = 100e9, trials: int = 50, **more: Any) -> cluster.Sizing:
+    there = Cluster(None, 1, cpus, gpus, memory, True)
+    return cluster.size(there, trials, **{"workers": 1, "backend": "tune", "max_concurrent": None, **more})
+
+
+def test_one_device_per_worker() -> None:
+    assert size().max_concurrent == 8
+    assert size(workers=3, backend="train").max_concurrent == 2
+    assert size(gpus=4).max_concurrent == 4
+    assert size(gpus=4).device == {"CPU": 1, "GPU": 1.0}
+
+
+def test_never_more_than_there_are_trials_or_than_was_asked_for() -> None:
+    assert size(trials=2).max_concurrent == 2
+    assert size(max_concurrent=3).max_concurrent == 3
+
+
+def test_memory_bounds_trials_and_what_was_measured_replaces_the_guess() -> None:
+    assert size(memory=4.5e9).max_concurrent == 3
+    assert size(memory=4.5e9, backend="train").max_concurrent == 1
+    assert size(memory=4.5e9, measured_bytes={"CPU": 0.5e9}).max_concurrent == 7
+    assert size(memory=4.5e9, measured_bytes={"CPU": 3.6e9}).max_concurrent == 1
+
+
+def test_trials_may_share_a_gpu() -> None:
+    sizing = size(gpus=2, gpus_per_worker="0.25")
+    assert (sizing.max_concurrent, sizing.device["GPU"]) == (8, 0.25)
+
+
+def test_how_many_share_a_gpu_follows_from_measured_memory_with_a_quarter_of_margin() -> None:
+    assert cluster.share_of(10 * GIB, 80 * GIB) == 1 / 6
+    assert cluster.share_of(70 * GIB, 80 * GIB) == 1
+    assert cluster.share_of(0.1 * GIB, 80 * GIB) == 1 / 8
+
+
+def test_without_a_measurement_auto_is_a_whole_gpu() -> None:
+    assert size(gpus=2, gpus_per_worker="auto").device["GPU"] == 1
+
+
+@pytest.mark.parametrize("asked", ["0", "-1", "1.5", "65", "half"])
+def test_a_part_of_a_gpu_that_cannot_be_is_refused(asked: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"--gpus-per-worker {asked}: give a part of a GPU as in 0.25"):
+        size(gpus=1, gpus_per_worker=asked)
+
+
+def test_a_trial_that_needs_more_devices_than_there_are_is_refused() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"--workers 3 needs 3 GPUs for one trial, the cluster has 2; use --wor"
+    ):
+        size(gpus=2, workers=3, backend="train")
+    with pytest.raises(ConfigurationError, match="--workers 2 needs --backend train"):
+        size(workers=2)

@@ -1,0 +1,90 @@
+"""Studies survive what happens in a week: killed processes, a full disk, trials that are given up early. Real Ray; slow."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from conftest import small_rows, write_manifest
+from launches import DEADLINE_SECONDS, ROOT, STUDY, start
+
+from launcher import results
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    return write_manifest(folder / "manifest.csv", small_rows(folder))
+
+
+@pytest.fixture(scope="module")
+def chaos() -> ModuleType:
+    specification = importlib.util.spec_from_file_location("chaos", ROOT / "benchmarks" / "chaos.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["chaos"] = module
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("backend", "rounds"), [("tune", 3), ("train", 1)])
+def test_killed_processes_lose_repeat_and_change_nothing(
+    chaos: ModuleType, data: Path, tmp_path: Path, backend: str, rounds: int
+) -> None:
+    happened = chaos.run(tmp_path, str(data), backend, rounds, seed=11)
+    assert [one.faults for one in happened] == [[]] * rounds
+    assert sum(len(one.killed) for one in happened) >= rounds
+
+
+def run(folder: Path, data: Path, *words: str) -> tuple[int, str]:
+    process = start(folder, data, *words)
+    _, stderr = process.communicate(timeout=DEADLINE_SECONDS)
+    return process.returncode, stderr
+
+
+def test_trials_that_are_behind_are_pruned_and_can_go_on_later(data: Path, tmp_path: Path) -> None:
+    words = (*STUDY, "--set", "learning_rate=0.003,1e-7", "--set", "num_train_epochs=9", "--backend", "tune")
+    code, stderr = run(tmp_path / "out", data, *words, "--early-stopping", "--max-concurrent", "1")
+    assert code == 0, stderr
+    table = results.load(tmp_path / "out").results.set_index("learning_rate")
+    assert table["status"].to_dict() == {0.003: "done", 1e-7: "pruned"}
+    assert table.loc[1e-7, "updates"] < table.loc[0.003, "updates"]
+    code, stderr = run(tmp_path / "out", data, *words)
+    assert code == 0, stderr
+    assert "2 trials: 1 done, 1 to run" in stderr
+    assert list(results.load(tmp_path / "out").results["status"]) == ["done", "done"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 9 MB; two checkpoints of `tiny` do not fit."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("cannot mount a small disk here: needs root")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_stops_the_study_and_room_lets_the_same_command_go_on(data: Path, small_disk: Path) -> None:
+    words = (*STUDY, "--set", "learning_rate=0.003,0.002", "--backend", "tune")
+    code, stderr = run(small_disk / "out", data, *words)
+    assert code == 130, stderr
+    assert "No space left on device" in stderr
+    assert "Make room and give the same command again" in stderr
+    subprocess.run(["mount", "-o", "remount,size=90m", small_disk], check=True)
+    code, stderr = run(small_disk / "out", data, *words)
+    assert code == 0, stderr
+    table = results.load(small_disk / "out").results
+    assert list(table["status"]) == ["done", "done"]
+    assert all("storage" in told for told in table["broken_off"])
