@@ -182,6 +182,8 @@ def _name(process: psutil.Process, driver: int) -> str:
                   "log_monitor", "monitor.py", "default_worker.py", "resource_tracker"):  # fmt: skip
         if known in text:
             return known.rpartition("/")[2]
+    if words[0].startswith("ray-dashboard-"):
+        return "dashboard"
     if "multiprocessing.spawn" in text:
         return "scheduler"
     return words[0].split(".")[0] if words[0].startswith("ray::") else Path(words[0]).name
