@@ -34,7 +34,8 @@ OUT = Path(__file__).parent / "out" / "scale.json"
 @click.option("--train-trials", default=6, show_default=True, help="Trials that do nothing, inside Ray Train.")
 @click.option("--planned", default=10_000, show_default=True, help="Trials of a plan.")
 @click.option("--turns", default=3, show_default=True, help="The fastest of so many counts.")
-def main(trials: int, train_trials: int, planned: int, turns: int) -> None:
+@click.option("--out", type=click.Path(path_type=Path), default=OUT)
+def main(trials: int, train_trials: int, planned: int, turns: int, out: Path) -> None:
     """Measure, print a table, write JSON."""
     measured: dict[str, Any] = {"trials": trials, **_plan(planned)}
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
@@ -57,8 +58,8 @@ def main(trials: int, train_trials: int, planned: int, turns: int) -> None:
     measured["beyond_tune_ms_per_trial"] = measured["launcher_ms_per_trial"] - measured["tune_alone_ms_per_trial"]
     for name, value in measured.items():
         print(f"{name:28} {value:,.1f}")
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps(measured, indent=1), encoding="utf-8")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(measured, indent=1), encoding="utf-8")
 
 
 def noop(job: Mapping[str, Any], session: Any = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from types import ModuleType
 
 import pytest
 from conftest import small_rows, write_manifest
-from launches import DEADLINE_SECONDS, ROOT, STUDY, start
+from launches import DEADLINE_SECONDS, ROOT, STUDY, environment, start
 
 from launcher import results
 
@@ -88,3 +89,27 @@ def test_a_full_disk_stops_the_study_and_room_lets_the_same_command_go_on(data: 
     table = results.load(small_disk / "out").results
     assert list(table["status"]) == ["done", "done"]
     assert all("storage" in told for told in table["broken_off"])
+
+
+def test_hundreds_of_trials_leave_little_behind_and_thousands_are_planned_each_once(tmp_path: Path) -> None:
+    words = [
+        "--trials",
+        "300",
+        "--train-trials",
+        "0",
+        "--planned",
+        "10000",
+        "--turns",
+        "1",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    command = [sys.executable, str(ROOT / "benchmarks" / "scale.py"), *words]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment(tmp_path / "home"), timeout=DEADLINE_SECONDS
+    )
+    assert done.returncode == 0, done.stderr
+    measured = json.loads((tmp_path / "out").read_text())
+    assert measured["planned"] == 10_000
+    assert measured["state_bytes_per_trial"] < 1_000
+    assert measured["driver_memory_bytes"] < 600e6
