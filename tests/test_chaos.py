@@ -113,3 +113,18 @@ def test_hundreds_of_trials_leave_little_behind_and_thousands_are_planned_each_o
     assert measured["planned"] == 10_000
     assert measured["state_bytes_per_trial"] < 1_000
     assert measured["driver_memory_bytes"] < 600e6
+
+
+def test_python_may_lie_below_a_folder_with_a_space(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "a folder" / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    packages = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "these.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in packages))
+    command = [folder / "bin" / "python", ROOT / "launch.py", "--grid", "losses", "--data", data, *STUDY]
+    words = ["--set", "learning_rate=0.003", "--out", tmp_path / "a folder" / "out", "--backend", "tune"]
+    done = subprocess.run(
+        [*command, *words], capture_output=True, text=True, cwd=ROOT, env=environment(tmp_path / "home"),
+        timeout=DEADLINE_SECONDS,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
