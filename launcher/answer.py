@@ -49,7 +49,7 @@ def count(number: int, noun: str) -> str:
 
 
 def answer(
-    results: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFrame, baseline: str | None,
+    results: pd.DataFrame, summary: pd.DataFrame, compared: pd.DataFrame, baseline: str | None,
     noise: NoiseFloor | None = None,
 ) -> Answer:  # fmt: skip
     """Compose the answer from what has finished so far.
@@ -57,8 +57,8 @@ def answer(
     Args:
         results: one row per requested trial.
         summary: `launcher.stats.summary_by_variant` of WER.
-        paired: `launcher.stats.paired_to_baseline`.
-        baseline: the variant that `paired` compares with.
+        compared: `launcher.comparisons.comparisons`.
+        baseline: the variant that `compared` compares with.
         noise: how far equal runs differ, if that was measured.
     """
     if results.empty:
@@ -76,7 +76,7 @@ def answer(
     lead = f"So far, with {count(open_trials, 'trial')} still to finish: lowest" if open_trials else "Lowest"
     name = f"the baseline {best['variant']}" if best["variant"] == baseline else best["variant"]
     headline = f"{lead} WER: {name}, {percent(best['mean'])} ({_over(best)})"
-    other, comparison = _comparison(measured, paired, baseline)
+    other, comparison = _comparison(measured, compared, baseline)
     cautions = _cautions(summary, other)
     if noise is not None and other is not None and noise.hides(other["difference"]):
         cautions = (
@@ -90,26 +90,28 @@ def _over(row: pd.Series) -> str:
     return "one seed" if row["n_values"] == 1 else f"mean of {row['n_values']} seeds"
 
 
-def _comparison(measured: pd.DataFrame, paired: pd.DataFrame, baseline: str | None) -> tuple[pd.Series | None, str]:
+def _comparison(measured: pd.DataFrame, compared: pd.DataFrame, baseline: str | None) -> tuple[pd.Series | None, str]:
     """Compare the best variant with the baseline, or the runner-up with the baseline when that is best."""
     best = measured.iloc[0]["variant"]
     if len(measured) == 1:
         return None, "; no other variant has a WER to compare it with"
     subject = measured.iloc[1]["variant"] if best == baseline else best
-    rows = paired[paired["variant"] == subject]
+    rows = compared[compared["variant"] == subject]
     if rows.empty or not np.isfinite(rows.iloc[0]["difference"]):
         return None, f"; there is nothing to pair {subject} with the baseline {baseline} on"
     row = rows.iloc[0]
     whose = f"of the next, {subject}," if best == baseline else "to"
     whose = f"difference {whose} to it" if best == baseline else f"difference to the baseline {baseline}"
     text = f"; {whose}: {points(row['difference'])} points {interval(row['low'], row['high'])}"
-    includes_zero = not (row["low"] > 0 or row["high"] < 0)
-    return row, text + (", an interval that includes zero" if includes_zero else "")
+    if row["low"] > 0 or row["high"] < 0:
+        return row, text
+    alike = f", yet within {points(row['margin']).lstrip('+')} points" if row["equivalent"] else ""
+    return row, f"{text}, an interval that includes zero{alike}"
 
 
 def _limits(best: pd.Series, compared: pd.Series | None) -> str:
     """End the sentence with what is too few to generalise from."""
-    num_seeds = int(best["n_values"] if compared is None else compared["n_seeds"])
+    num_seeds = int(best["n_values"] if compared is None else compared["n_paired_seeds"])
     few = [count(num_seeds, "seed")] if num_seeds < MIN_SEEDS else []
     if compared is not None and compared["n_speakers"] < MIN_SPEAKERS:
         few.append(count(int(compared["n_speakers"]), "speaker"))
@@ -119,12 +121,15 @@ def _limits(best: pd.Series, compared: pd.Series | None) -> str:
 def _cautions(summary: pd.DataFrame, compared: pd.Series | None) -> tuple[str, ...]:
     """List what a reader has to know before using the sentence."""
     found = [str(compared["caution"])] if compared is not None and compared["caution"] else []
+    if compared is not None and compared["covers"]:
+        found.append(f"The interval says what to expect of {compared['covers']}.")
     short = summary[summary["n_values"] < summary["n_requested"]]
     if len(short):
         lacking = ", ".join(f"{row.variant} ({row.n_values} of {row.n_requested})" for row in short.itertuples())
         found.append(f"Not every seed has a WER: {lacking}. Means over different seeds are not comparable.")
     if len(summary) > 2:
         found.append(
-            f"The lowest of {len(summary)} variants was picked after looking; intervals are not corrected for that."
+            f"The lowest of {len(summary)} variants was picked after looking; intervals are not corrected for that, "
+            "p-values after Holm are."
         )
     return tuple(found)

@@ -40,10 +40,13 @@ def settle(folder: Path, launch: str, error: BaseException | None = None, *, mem
         launch: the launch that made the attempt; budgets are counted anew in each.
         error: what Ray raised for the process; None: it came back by itself.
         memory_ran_out: whether the system killed a process for memory meanwhile.
+
+    Raises:
+        ResultsError: what is known of the attempts cannot be read or written.
     """
-    if any((folder / name).is_file() for name in ("result.json", "pruned.json", "failure.json")):
-        return Verdict.ENDED
     record = results.attempts(folder)
+    if _has_ended(folder, began=record["launch"] == launch):
+        return Verdict.ENDED
     ended = [entry for entry in record["ended"] if entry["launch"] == launch]
     is_open = record["open"] and record["launch"] == launch
     if not is_open and error is None:
@@ -59,8 +62,20 @@ def settle(folder: Path, launch: str, error: BaseException | None = None, *, mem
     alike = sum(before["class"] == kind for before in ended) + 1
     if alike <= MAX_RETRIES[kind]:
         return Verdict.AGAIN
+    (folder / "failure.json").unlink(missing_ok=True)  # of an earlier launch, where none of this one could begin
     results.record_failure(folder, f"{kind} {alike} times in this launch, last: {text}", kind)
     return Verdict.ENDED
+
+
+def reason(folder: Path) -> str:
+    """Return the error of the last attempt that broke off."""
+    return results.attempts(folder)["ended"][-1]["error"]
+
+
+def _has_ended(folder: Path, *, began: bool) -> bool:
+    """Tell whether a trial has an end; a failure that a launch is to retry is none until an attempt of it has begun."""
+    ends = ("result.json", "pruned.json", "failure.json") if began else ("result.json",)
+    return any((folder / name).is_file() for name in ends)
 
 
 def _after(kind: str | None) -> Verdict:

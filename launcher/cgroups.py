@@ -25,22 +25,22 @@ class Limit:
     at_root: bool
 
 
-def cores(root: Path = ROOT, membership: Path = MEMBERSHIP) -> Limit | None:
-    """Return how many cores may be used at a time; None where nothing limits them."""
-    return _smallest(root, membership, "cpu", _quota)
+def cores(root: Path = ROOT, membership: Path = MEMBERSHIP, *, ray_sees: bool = False) -> Limit | None:
+    """Return how many cores may be used at a time; None where nothing limits them (with `ray_sees`: that Ray sees)."""
+    return _smallest(root, membership, "cpu", _quota, ray_sees)
 
 
-def memory_bytes(root: Path = ROOT, membership: Path = MEMBERSHIP) -> Limit | None:
-    """Return how much memory may be used; None where nothing limits it."""
-    return _smallest(root, membership, "memory", _memory)
+def memory_bytes(root: Path = ROOT, membership: Path = MEMBERSHIP, *, ray_sees: bool = False) -> Limit | None:
+    """Return how much memory may be used; None where nothing limits it (with `ray_sees`: that Ray sees)."""
+    return _smallest(root, membership, "memory", _memory, ray_sees)
 
 
 def _smallest(
-    root: Path, membership: Path, controller: str, read: Callable[[Path], tuple[float, float] | None]
+    root: Path, membership: Path, controller: str, read: Callable[[Path], tuple[float, float] | None], ray_sees: bool
 ) -> Limit | None:
     found = []
     for folder, at_root in _groups(root, membership, controller):
-        if (limit := read(folder)) is not None:
+        if (at_root or not ray_sees) and (limit := read(folder)) is not None:
             found.append(Limit(*limit, at_root))
     # Where two are equal, the one that Ray sees counts.
     return min(found, key=lambda limit: (limit.value, not limit.at_root), default=None)

@@ -116,12 +116,37 @@ def why(one: str, other: str, outs: tuple[Path, ...], as_json: bool) -> None:
 
 @cli.command()
 @click.argument("folder", metavar="DIR", type=_FOLDER)
-def report(folder: Path) -> None:
+@click.option(
+    "--audio", is_flag=True, help="Put the sound of the worst utterances into report_with_speech.html instead."
+)
+def report(folder: Path, audio: bool) -> None:
     """Write report.html of a study anew."""
     from launcher import report as html
-    from launcher import results
+    from launcher import utterance_files
 
-    click.echo(html.write(results.load(folder), folder / "report.html"))
+    tables = utterance_files.open_study(folder)
+    if not audio:
+        click.echo(html.write(tables, folder / "report.html"))
+        return
+    from launcher import clips
+
+    # Under a name of its own, so that nobody passes speech on by mistake.
+    click.echo(
+        html.write(tables, folder / "report_with_speech.html", lambda rows: clips.from_store(tables.study, rows))
+    )
+
+
+@cli.command()
+@click.argument("folders", metavar="DIR...", type=_FOLDER, nargs=-1, required=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N",
+              help="Port to serve at.  [default: any that is free]")  # fmt: skip
+@click.option("--tensorboard", is_flag=True, help="Also start TensorBoard, and link it.")
+@click.option("--open", "visit", is_flag=True, help="Open the page in a browser.")
+def dashboard(folders: tuple[Path, ...], port: int, tensorboard: bool, visit: bool) -> int:
+    """Serve a live page about studies, running or not, on 127.0.0.1; its address is printed. Ctrl-C ends it."""
+    from launcher import dashboard as page
+
+    return page.execute(folders, port=port, tensorboard=tensorboard, visit=click.launch if visit else None)
 
 
 @cli.command()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ _HELPER_BYTES = {"train": 1.0e9, "tune": 0.0}
 """Memory of the seven processes with which Ray Train helps one concurrent trial."""
 _GUESSED_BYTES = 1.5e9
 """Memory of one worker before any trial has been measured."""
+_MEETING_SECONDS = 20.0
 _MARGIN, _MAX_TRIALS_PER_GPU = 1.25, 8
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
@@ -48,6 +51,7 @@ class Cluster:
         gpus: GPUs of all of them.
         memory_bytes: memory that Ray counts on all of them.
         has_driver_resource: the head carries the custom resource that trial drivers are placed by.
+        dashboard: host:port of Ray's dashboard, as Ray tells it; "": it has none.
     """
 
     address: str | None
@@ -56,6 +60,7 @@ class Cluster:
     gpus: float
     memory_bytes: float
     has_driver_resource: bool
+    dashboard: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,15 +102,14 @@ def connected(address: str | None) -> Iterator[Cluster]:
     if address is None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         os.environ.update({name: os.environ.get(name, value) for name, value in _LOCAL_ENVIRONMENT.items()})
+    else:
+        _meet(address)
     import ray
 
     try:
-        ray.init(**(_local() if address is None else _remote(address)))
+        context = ray.init(**(_local() if address is None else _remote(address)))
     except ConnectionError as error:
-        raise ConfigurationError(
-            f"no Ray cluster answers at --address {address!r} ({error}); check `ray status` there and that "
-            "RAY_AUTH_TOKEN or ~/.ray/auth_token holds its token"
-        ) from error
+        raise _no_answer(address, error) from error
     try:
         resources = ray.cluster_resources()
         yield Cluster(
@@ -115,6 +119,7 @@ def connected(address: str | None) -> Iterator[Cluster]:
             gpus=resources.get("GPU", 0.0),
             memory_bytes=resources.get("memory", 0.0),
             has_driver_resource=DRIVER in resources,
+            dashboard=context.dashboard_url or "",
         )
     finally:
         ray.shutdown()
@@ -223,11 +228,40 @@ def _local() -> Mapping[str, Any]:
         "include_dashboard": True,
         "dashboard_host": "127.0.0.1",
         "dashboard_port": port,
+        **_quoted_python(),
         "_node_ip_address": "127.0.0.1",  # some ports of Ray listen everywhere all the same; the token guards them
         "resources": {DRIVER: _LOCAL_DRIVERS},
         "log_to_driver": False,
         "logging_level": "ERROR",
     }
+
+
+def _quoted_python() -> Mapping[str, Any]:
+    """Ray hands the path of Python to a shell as it is: below a folder with a space no worker would start."""
+    quoted = shlex.quote(sys.executable)
+    return {} if quoted == sys.executable else {"runtime_env": {"py_executable": quoted}}
+
+
+def _meet(address: str) -> None:
+    """Look whether anybody listens at host:port; Ray itself asks a host that is gone for minutes.
+
+    Raises:
+        ConfigurationError: nobody does.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or "/" in address or not port.isdecimal():
+        return  # auto, local, ray://
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _MEETING_SECONDS).close()
+    except OSError as error:
+        raise _no_answer(address, error) from error
+
+
+def _no_answer(address: str | None, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"no Ray cluster answers at --address {address!r} ({error}); check `ray status` there and that "
+        "RAY_AUTH_TOKEN or ~/.ray/auth_token holds its token"
+    )
 
 
 def _remote(address: str) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from launcher import config_resolve, training_arguments
 from launcher.config_file import PATHS, Entry, label, read_file
 from launcher.config_models import ModelConfiguration, TrainingConfiguration
-from launcher.config_resolve import STUDY, Draft
+from launcher.config_resolve import MARGIN, STUDY, Draft
 from launcher.config_schema import MODEL, TRAINER, TRAINING
 from launcher.config_values import ConfigurationError, shown, split_values
 from launcher.config_writer import conf_text
@@ -34,6 +34,7 @@ class Configuration:
         axes: "Section.key" -> the typed values of an axis, in the order given.
         baseline: the variant that the others are compared with, as given; None where the study decides.
         groups: the manifest columns to group results by.
+        margin: differences of WER within it count as none.
         warnings: what was understood but should be written differently, or changes nothing.
         source: name of the file; None without one.
     """
@@ -44,6 +45,7 @@ class Configuration:
     axes: Mapping[str, tuple[Any, ...]]
     baseline: str | None = None
     groups: tuple[str, ...] = ("group",)
+    margin: float = MARGIN
     warnings: tuple[str, ...] = field(default=(), compare=False)
     source: str | None = field(default=None, compare=False)
 
@@ -84,13 +86,15 @@ class Configuration:
 
     def to_conf(self) -> str:
         """Return the text of an experiment file that `load` reads back to an equal configuration."""
-        return conf_text(self.as_dict(), self.axes, baseline=self.baseline, groups=self.groups)
+        return conf_text(self.as_dict(), self.axes, baseline=self.baseline, groups=self.groups, margin=self.margin)
 
     def _draft(self) -> Draft:
         values = {
             f"{section}.{key}": value for section, pairs in self.as_dict().items() for key, value in pairs.items()
         }
-        return Draft(values=values, axes=dict(self.axes), baseline=self.baseline, groups=self.groups)
+        return Draft(
+            values=values, axes=dict(self.axes), baseline=self.baseline, groups=self.groups, margin=self.margin
+        )
 
 
 def load(
@@ -149,6 +153,7 @@ def _finish(draft: Draft, source: str | None) -> Configuration:
         axes=draft.axes,
         baseline=draft.baseline,
         groups=draft.groups,
+        margin=draft.margin,
         warnings=tuple(dict.fromkeys(draft.warnings)),
         source=source,
     )

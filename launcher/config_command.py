@@ -125,7 +125,8 @@ def _content(path: Path, resolved: Resolved, *, with_values: bool) -> dict[str, 
     if not with_values:
         return found
     axes = {axis: list(values) for axis, values in configuration.axes.items()}
-    study = {"axes": axes, "baseline": configuration.baseline, "groups": list(configuration.groups)}
+    study = {"axes": axes, "baseline": configuration.baseline, "groups": list(configuration.groups),
+             "margin": configuration.margin}  # fmt: skip
     return {**found, **configuration.as_dict(), "Study": study}
 
 

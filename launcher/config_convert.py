@@ -13,7 +13,7 @@ from launcher.config import load
 from launcher.config_file import PATHS, Entry, read_file, text_of
 from launcher.config_keys import QUIET, Meaning, meaning, renamed_value
 from launcher.config_lines import Block, Page, page_of
-from launcher.config_resolve import BASELINE, GROUPS, STUDY, axis_items, find_output_dir
+from launcher.config_resolve import BASELINE, GROUPS, MARGIN_KEY, STUDY, axis_items, find_output_dir
 from launcher.config_schema import SECTIONS, TRAINER
 
 
@@ -93,7 +93,7 @@ def _change(block: Block, entry: Entry, folder: tuple[str, str] | None) -> _Chan
 
 
 def _change_of_axis(block: Block, entry: Entry, folder: tuple[str, str] | None) -> _Change | None:
-    if block.key in (BASELINE, GROUPS):
+    if block.key in (BASELINE, GROUPS, MARGIN_KEY):
         return None
     section, dot, key = block.key.rpartition(".")
     found = meaning(section if dot else None, key, entry.value)

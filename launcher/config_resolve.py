@@ -24,7 +24,9 @@ from launcher.config_values import is_none, nearest, read_text, short, shown, sp
 
 STUDY = "Study"
 #: Keys of [Study] that are no axes.
-BASELINE, GROUPS = "baseline", "groups"
+BASELINE, GROUPS, MARGIN_KEY = "baseline", "groups", "margin"
+#: Absolute WER: variants that differ by less are held to be the same, where a study does not say otherwise.
+MARGIN = 0.01
 # A file with more problems than this is no experiment file; each costs a search for the nearest key.
 _MOST_PROBLEMS = 100
 
@@ -43,6 +45,7 @@ class Draft:
     axes: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     baseline: str | None = None
     groups: tuple[str, ...] = ("group",)
+    margin: float = MARGIN
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     output_dir: str | None = None
@@ -100,14 +103,12 @@ def apply_values(draft: Draft, entries: Iterable[Entry], *, drop_axes: bool = Fa
 
 
 def apply_study(draft: Draft, entries: Iterable[Entry]) -> None:
-    """Read [Study]: baseline, groups and the axes."""
+    """Read [Study]: baseline, groups, margin and the axes."""
     for entry in entries:
         if _is_full(draft):
             return
-        if entry.key == BASELINE:
-            _set_baseline(draft, entry)
-        elif entry.key == GROUPS:
-            _set_groups(draft, entry)
+        if entry.key in _SETTERS:
+            _SETTERS[entry.key](draft, entry)
         else:
             section, dot, key = entry.key.rpartition(".")
             _set_axis(draft, Entry(section if dot else None, key, entry.value, entry.label), always=True)
@@ -121,8 +122,8 @@ def apply_overrides(draft: Draft, overrides: Sequence[str]) -> None:
         entry = Entry(section if dot else None, key.strip(), value, f"--set {shown(override)}")
         if not equals:
             draft.problems.append(_without_equals(entry))
-        elif key in (BASELINE, GROUPS) and section in ("", STUDY):
-            (_set_baseline if key == BASELINE else _set_groups)(draft, entry)
+        elif key in _SETTERS and section in ("", STUDY):
+            _SETTERS[key](draft, entry)
         else:
             _set_axis(draft, entry, always=False)
 
@@ -274,3 +275,19 @@ def _set_groups(draft: Draft, entry: Entry) -> None:
     if not names or not all(names) or len(set(names)) < len(names):
         draft.problems.append(f"{entry.label}: name at least one column of the manifest, each once")
     draft.groups = names
+
+
+def _set_margin(draft: Draft, entry: Entry) -> None:
+    try:
+        margin = float(str(entry.value).strip())
+    except ValueError:
+        margin = 0.0
+    if not 0 < margin < 1:  # so is what is no number
+        draft.problems.append(
+            f"{entry.label}: write a difference of WER above 0 and below 1, such as margin = 0.01 for one point"
+        )
+        return
+    draft.margin = margin
+
+
+_SETTERS = {BASELINE: _set_baseline, GROUPS: _set_groups, MARGIN_KEY: _set_margin}

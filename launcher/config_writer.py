@@ -22,6 +22,7 @@ def conf_text(
     *,
     baseline: str | None,
     groups: tuple[str, ...],
+    margin: float,
 ) -> str:
     """Write the sections, then [Study].
 
@@ -30,6 +31,7 @@ def conf_text(
         axes: "Section.key" -> the typed values.
         baseline: the variant to compare with.
         groups: the columns to group by.
+        margin: differences of WER within it count as none.
     """
     parts = [_HEADER]
     for section in SECTIONS:
@@ -39,6 +41,7 @@ def conf_text(
     if baseline is not None:
         study.append(f"baseline = {write_text(baseline)}")
     study.append(f"groups = {', '.join(_name(group) for group in groups)}")
+    study.append(f"margin = {margin!r}")
     parts.append("\n".join(["[Study]", *study, ""]))
     return "\n".join(parts)
 

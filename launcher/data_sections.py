@@ -119,10 +119,19 @@ def reject_table(found: Mapping[str, Any]) -> Table:
         )
         for reason, count in found["rejects"].items()
     )
-    caption = "What cannot be used, by reason (each utterance is listed in rejects.parquet)"
+    # What is looked at without being kept has no rejects.parquet; there each one is in a table of its own.
+    where = " (each utterance is listed in rejects.parquet)" if found["path"] and rows else ""
+    caption = f"What cannot be used, by reason{where}"
     return Table(
         "rejects", caption, ("reason", "utterances", "by group"), rows, "nothing; every utterance can be used."
     )
+
+
+def rejected_tables(found: Mapping[str, Any]) -> list[Table]:
+    """List each utterance that cannot be used, where no store is kept that would."""
+    rows = tuple((text(row["utt_id"]), text(row["reason"]), text(row["detail"])) for row in found.get("rejected", ()))
+    head = ("utt_id", "reason", "detail")
+    return [Table("rejected", "Each utterance that cannot be used", head, rows)] if rows else []
 
 
 def characters_table(found: Mapping[str, Any]) -> Table:

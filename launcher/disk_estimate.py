@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -61,10 +62,10 @@ def measured(out: Path, trials: Sequence[Trial], rows: Mapping[str, Mapping[str,
     models, tables = [], []
     for trial in done:
         place = results.trial_folder(out, trial.trial_id)
-        model = _bytes(place / "model")
+        model = bytes_in(place / "model")
         models += [model] if model else []
-        own = _bytes(place) - model - _bytes(place / "checkpoints")
-        tables.append(2 * own + _bytes(out / "tensorboard" / trial.run_name))
+        own = bytes_in(place) - model - bytes_in(place / "checkpoints")
+        tables.append(2 * own + bytes_in(out / "tensorboard" / trial.run_name))
     found = [_checkpoint_bytes(results.trial_folder(out, trial.trial_id)) for trial in begun[:_MOST_LOOKED_AT]]
     checkpoint = max(found, default=0)
     return Sizes(
@@ -72,6 +73,12 @@ def measured(out: Path, trials: Sequence[Trial], rows: Mapping[str, Mapping[str,
         model_bytes=max(models, default=None),
         tables_bytes=sum(tables) / len(tables) if tables else None,
     )
+
+
+def larger(one: Sizes, other: Sizes) -> Sizes:
+    """Take the larger of two sizes where both are known, else the one that is."""
+    pairs = zip(dataclasses.astuple(one), dataclasses.astuple(other), strict=True)
+    return Sizes(*(max((value for value in pair if value is not None), default=None) for pair in pairs))
 
 
 def need(out: Path, missing: Sequence[Sections], sizes: Sizes, *, concurrent: int) -> Disk:
@@ -90,7 +97,7 @@ def need(out: Path, missing: Sequence[Sections], sizes: Sizes, *, concurrent: in
     if sizes.tables_bytes is not None or sizes.model_bytes is not None:
         saved = sum(_saves_model(sections) for sections in missing)
         kept = saved * (sizes.model_bytes or 0) + len(missing) * (sizes.tables_bytes or 0)
-    return Disk(running, kept, shutil.disk_usage(_existing(out)).free)
+    return Disk(running, kept, shutil.disk_usage(nearest(out)).free)
 
 
 def _checkpoints(sections: Sections) -> int:
@@ -108,10 +115,11 @@ def _saves_model(sections: Sections) -> bool:
 
 
 def _checkpoint_bytes(folder: Path) -> int:
-    return max((_bytes(seal.parent) for seal in (folder / "checkpoints").glob("checkpoint-*/sealed.json")), default=0)
+    return max((bytes_in(seal.parent) for seal in (folder / "checkpoints").glob("checkpoint-*/sealed.json")), default=0)
 
 
-def _bytes(folder: Path) -> int:
+def bytes_in(folder: Path) -> int:
+    """Add up the sizes of all files in a folder, also while they come and go."""
     return sum(_sizes(folder))
 
 
@@ -125,8 +133,8 @@ def _sizes(folder: Path) -> Iterable[int]:
                 continue
 
 
-def _existing(path: Path) -> Path:
-    place = path.resolve()
-    while not place.exists():
-        place = place.parent
-    return place
+def nearest(place: Path) -> Path:
+    """Return a path itself, or the nearest folder around it that exists."""
+    place = place.expanduser().absolute()
+    # Where a folder may not be entered, Path.exists raises; os.path.exists says no.
+    return next(path for path in (place, *place.parents) if os.path.exists(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +38,9 @@ def data(source: str, folder: Path | None, console: Console) -> list[Finding]:
             lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
         found = pkgutil.resolve_name(_INSPECT)(str(store.path))
-    return list(_findings(found))
+    kept = f"{store.path / 'rejects.parquet'} lists them"
+    which = kept if folder is not None else f"python launch.py prepare --inspect {shlex.quote(source)} lists them"
+    return list(_findings(found, which))
 
 
 @contextmanager
@@ -49,7 +52,7 @@ def _stores(folder: Path | None) -> Iterator[Path]:
         yield Path(scratch)
 
 
-def _findings(found: dict[str, Any]) -> Iterator[Finding]:
+def _findings(found: dict[str, Any], which: str) -> Iterator[Finding]:
     groups = ", ".join(f"{row['group']} {row['utterances']:,}" for row in found["by"]["group"])
     splits = ", ".join(f"{row['split']} {row['utterances']:,}" for row in found["by"]["split"])
     yield Finding(
@@ -59,9 +62,9 @@ def _findings(found: dict[str, Any]) -> Iterator[Finding]:
     )  # fmt: skip
     if rejects := found["rejects"]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejects.items())
-        advice = "prepare --inspect STORE and its rejects.parquet tell which; mend them, or go on without"
+        advice = f"{which}; mend them, or go on without"
         yield Finding(WARNING, "data", f"{sum(rejects.values()):,} utterances cannot be used: {reasons}", advice)
     if shared := found["leak_lines"]:
         more = f"; and {len(shared) - _LINES} more" if len(shared) > _LINES else ""
-        advice = "if splits are to be apart: prepare --split; prepare --inspect STORE lists all"
+        advice = "if splits are to be apart: prepare --split; prepare --inspect lists all"
         yield Finding(WARNING, "data", "; ".join(shared[:_LINES]) + more, advice)

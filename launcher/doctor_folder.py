@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -13,14 +12,14 @@ from typing import Any
 
 import psutil
 
-from launcher import results
-from launcher.doctor_machine import nearest
-from launcher.findings import FAULT, OK, WARNING, Finding, gigabytes
+from launcher import checkout, live, results
+from launcher.disk_estimate import bytes_in, nearest
+from launcher.findings import FAULT, OK, WARNING, Finding
+from launcher.quantities import size
 
 _LITTLE_BYTES, _NONE_BYTES = 10e9, 100e6
 # Weights and the two moments of AdamW, 4 bytes each: 94 million parameters (base), 317 million (large).
 _BASE_BYTES, _LARGE_BYTES = 94e6 * 12, 317e6 * 12
-_SECONDS_FOR_GIT = 10
 _CODE = Path(__file__).resolve().parent.parent
 
 
@@ -42,7 +41,7 @@ def _room(folder: Path, place: Path) -> Finding:
     free = shutil.disk_usage(place).free
     mounts = [part for part in psutil.disk_partitions(all=True) if place.is_relative_to(part.mountpoint)]
     kind = max(mounts, key=lambda part: len(part.mountpoint)).fstype if mounts else "unknown"
-    text = f"{gigabytes(free)} are free for {folder} ({kind}): {_in_words(free)}"
+    text = f"{size(free)} are free for {folder} ({kind}): {_in_words(free)}"
     if free < _NONE_BYTES:
         return Finding(FAULT, "disk", text, "free some, or name a folder on another disk")
     if free < _LITTLE_BYTES:
@@ -105,79 +104,54 @@ def study(folder: Path) -> list[Finding]:
     """Look at the study in a folder: who runs it, what became of its trials, what was left half written."""
     if not (folder / "study.json").is_file():
         return [Finding(OK, "study", f"{folder} holds no study yet")]
-    content = results.read_study(folder)
-    statuses = Counter(_status(folder, trial) for trial in content["trials"])
+    content, holder = results.read_study(folder), live.holder(folder / live.LOCK)
+    statuses = Counter(_status(folder, trial, holder) for trial in content["trials"])
     counts = ", ".join(f"{count} {status}" for status, count in statuses.items())
-    holder = _holder(folder)
     text = f"{content['study']}: {len(content['trials'])} trials: {counts}"
-    found = [Finding(OK, "study", f"{text}; {f'in use by {holder}' if holder else 'nobody runs it now'}")]
+    found = [Finding(OK, "study", f"{text}; {_in_words_who(holder)}")]
     if statuses["failed"]:
         advice = f"python launch.py status {folder} tells the errors; --retry-failed runs them again"
         found.append(Finding(WARNING, "study", f"{statuses['failed']} trials failed", advice))
     if statuses["unreadable"]:
         advice = "move the folders of these trials away; the study runs them again"
         found.append(Finding(FAULT, "study", f"files of {statuses['unreadable']} trials cannot be read", advice))
-    return [*found, *_left_over(folder, running=holder is not None)]
+    return [*found, *_left_over(folder, running=holder.held is not False)]
 
 
-def _status(folder: Path, trial: dict[str, Any]) -> str:
+def _status(folder: Path, trial: dict[str, Any], holder: live.Holder) -> str:
     try:
-        return results.outcome(results.trial_folder(folder, trial["trial_id"]))["status"]
+        return live.outcome(results.trial_folder(folder, trial["trial_id"]), holder)["status"]
     except (OSError, ValueError):
         return "unreadable"
 
 
-def _holder(folder: Path) -> str | None:
-    """Return who holds the lock of a study; a shared lock is asked for, and given back at once."""
-    import fcntl
-
-    path = folder / ".lock"
-    if not path.is_file():
-        return None
-    with path.open(encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return lock.read().strip() or "another launch"
-    return None
+def _in_words_who(holder: live.Holder) -> str:
+    if holder.held is None:
+        return holder.words
+    return f"in use by {holder.words or 'another launch'}" if holder.held else "nobody runs it now"
 
 
 def _left_over(folder: Path, *, running: bool) -> Iterator[Finding]:
-    checkpoints = [path for path in folder.glob("trials/*/checkpoints/checkpoint-*/**/*") if path.is_file()]
-    if checkpoints:
-        size = sum(path.stat().st_size for path in checkpoints)
-        trials = len({path.relative_to(folder).parts[1] for path in checkpoints})
-        text = f"checkpoints of {trials} trials that are not done take {gigabytes(size)}"
+    sizes = [bytes_in(place) for place in folder.glob("trials/*/checkpoints") if any(place.glob("checkpoint-*"))]
+    if sizes:
+        text = f"checkpoints of {len(sizes)} trials that are not done take {size(sum(sizes))}"
         yield Finding(OK, "study", f"{text}; they go on from these, which are removed when they are done")
-    torn = [path for path in folder.rglob("*.part") if path.name.startswith(".")]
+    # A folder of this name holds audio that is decoded already: the same command uses it.
+    torn = [path for path in folder.rglob(".*.part") if path.is_file()]
     if torn and not running:
         text = f"{len(torn)} files were left half written ({torn[0].relative_to(folder)}); nothing reads them"
-        yield Finding(WARNING, "study", text, f"find {folder} -name '.*.part' lists them; they can be removed")
+        yield Finding(WARNING, "study", text, f"find {folder} -type f -name '.*.part' lists them; they can be removed")
 
 
 def git(folder: Path = _CODE) -> list[Finding]:
-    """Look at the checkout that this program runs from: its commit, and what differs from it."""
-    if not (folder / ".git").exists():
+    """Look at the checkout that this program runs from, as a launch does: its commit, and what differs from it."""
+    found = checkout.state(folder)
+    if found.problem is not None:
+        advice = "install git, make a first commit, or let git trust the folder: results cannot tell their code"
+        return [Finding(WARNING, "git", found.problem, advice)]
+    if found.commit is None:
         return [Finding(OK, "git", "not run from a git checkout: results carry the version of the package alone")]
-    if shutil.which("git") is None:
-        text = f"{folder} is a checkout and there is no git: results cannot tell their commit"
-        return [Finding(WARNING, "git", text, "install git")]
-    done = subprocess.run(
-        ["git", "-C", str(folder), "status", "--porcelain", "--branch"], capture_output=True, text=True,
-        timeout=_SECONDS_FOR_GIT,
-    )  # fmt: skip
-    sha = subprocess.run(
-        ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True,
-        timeout=_SECONDS_FOR_GIT,
-    )  # fmt: skip
-    if done.returncode != 0 or sha.returncode != 0:
-        error = " ".join((done.stderr or sha.stderr).split())
-        advice = f"git config --global --add safe.directory {folder}, or a first commit"
-        return [Finding(WARNING, "git", f"git refuses: {error}", advice)]
-    changed = len(done.stdout.splitlines()) - 1
-    text = f"commit {sha.stdout.strip()}"
-    return [
-        Finding(
-            OK, "git", f"{text}, {changed} files differ: results carry a patch" if changed else f"{text}, unchanged"
-        )
-    ]
+    lines = (found.patch or b"").splitlines()
+    changed = sum(line.startswith((b"diff --git ", b"# untracked, listed only: ")) for line in lines)
+    text = f"{changed} files differ: results carry a patch" if changed else "unchanged"
+    return [Finding(OK, "git", f"commit {found.commit[:12]}, {text}")]

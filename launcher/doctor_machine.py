@@ -11,8 +11,10 @@ from pathlib import Path
 
 import psutil
 
-from launcher import cgroups, cluster
-from launcher.findings import FAULT, OK, WARNING, Finding, gigabytes
+from launcher import cgroups, cluster, machine
+from launcher.disk_estimate import nearest
+from launcher.findings import FAULT, OK, WARNING, Finding
+from launcher.quantities import size
 
 _TIGHT_BYTES = 3e9  # one trial with Ray's processes beside it (launcher.cluster), and the command itself
 _SHARED_BYTES = 256e6
@@ -25,12 +27,8 @@ _LONGEST_SOCKET = "dash_TaskEventsHead"  # of those that Ray 2.60 makes in the f
 
 def cores(root: Path = cgroups.ROOT, membership: Path = cgroups.MEMBERSHIP) -> list[Finding]:
     """Compare the cores that may be used with those that Ray counts."""
-    there = os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
-    limit = cgroups.cores(root, membership)
-    quota = limit.value if limit is not None else there
-    usable = min(allowed, quota)
-    counted = max(1, min(there, int(quota))) if limit is not None and limit.at_root else there
+    there, counted = os.cpu_count() or 1, machine.counted_cores(root, membership)
+    usable = min(there, machine.usable_cores(root, membership))
     text = f"{there} cores"
     if usable < there:
         text += f", of which this process may use {usable:g}"
@@ -44,20 +42,22 @@ def memory(
     root: Path = cgroups.ROOT, membership: Path = cgroups.MEMBERSHIP, tight: float = _TIGHT_BYTES
 ) -> list[Finding]:
     """Look at the memory that is left, within what this process may use."""
-    machine = psutil.virtual_memory()
+    installed = psutil.virtual_memory()
     limit = cgroups.memory_bytes(root, membership)
-    total, free, counted = machine.total, machine.available, machine.total
+    total, free, counted = installed.total, installed.available, installed.total
     if limit is not None and limit.value < total:
         total, free = int(limit.value), min(free, int(limit.value - limit.used))
         counted = total if limit.at_root else counted
-    here = cluster.Cluster(None, 1, cpus=1e6, gpus=0, memory_bytes=free, has_driver_resource=True)
+    here = cluster.Cluster(
+        None, 1, cpus=1e6, gpus=0, memory_bytes=machine.SHARE_OF_MEMORY * free, has_driver_resource=True
+    )
     trials = {
         backend: cluster.size(here, 10**6, workers=1, backend=backend, max_concurrent=None).max_concurrent
         for backend in ("train", "tune")
     }
-    text = f"{gigabytes(free)} of {gigabytes(total)} are free"
+    text = f"{size(free)} of {size(total)} are free"
     if free < tight:
-        advice = f"end what fills it; a trial wants {gigabytes(tight)}, with --backend tune less"
+        advice = f"end what fills it; a trial wants {size(tight)}, with --backend tune less"
         return [Finding(WARNING, "memory", f"{text}: too little for one trial at ease", advice)]
     found = [
         Finding(OK, "memory", f"{text}: room for {trials['train']} trials at a time (--backend tune: {trials['tune']})")
@@ -68,7 +68,7 @@ def memory(
             Finding(
                 WARNING,
                 "memory",
-                f"Ray does not see the limit of {gigabytes(total)}, counts {gigabytes(counted)}",
+                f"Ray does not see the limit of {size(total)}, counts {size(counted)}",
                 advice,
             )
         )
@@ -80,7 +80,7 @@ def shared_memory(folder: Path = Path("/dev/shm"), wanted: float = _SHARED_BYTES
     if not folder.is_dir():
         return [Finding(OK, "shared memory", f"no {folder} on this system: Ray uses its folder for temporary files")]
     disk = shutil.disk_usage(folder)
-    text = f"{gigabytes(disk.free)} of {gigabytes(disk.total)} are free in {folder}"
+    text = f"{size(disk.free)} of {size(disk.total)} are free in {folder}"
     if disk.free < wanted:
         return [
             Finding(WARNING, "shared memory", f"{text}; Ray takes the disk instead", "docker run --shm-size=1g ...")
@@ -116,7 +116,7 @@ def temporary(allowed: int = SOCKET_BYTES) -> list[Finding]:
         advice = "export RAY_TMPDIR=... to a folder of your own"
         return [Finding(FAULT, "temporary files", f"Ray cannot write to {there} ({error.strerror})", advice)]
     disk = shutil.disk_usage(there)
-    text = f"{gigabytes(disk.free)} of {gigabytes(disk.total)} are free for Ray in {place}"
+    text = f"{size(disk.free)} of {size(disk.total)} are free for Ray in {place}"
     if disk.used > _FULL * disk.total:
         advice = "free some (old sessions lie there), or export RAY_TMPDIR=... to another disk"
         return [Finding(WARNING, "temporary files", f"{text}; on a disk so full Ray makes no large objects", advice)]
@@ -149,10 +149,3 @@ def ray_folder() -> Path:
     """Return where Ray keeps its sessions."""
     linux = sys.platform.startswith("linux")
     return Path(os.environ.get("RAY_TMPDIR") or (linux and os.environ.get("TMPDIR")) or "/tmp") / "ray"
-
-
-def nearest(place: Path) -> Path:
-    """Return a path itself, or the nearest folder around it that exists."""
-    place = place.expanduser().absolute()
-    # Where a folder may not be entered, Path.exists raises; os.path.exists says no.
-    return next(path for path in (place, *place.parents) if os.path.exists(path))

@@ -17,7 +17,8 @@ from pathlib import Path
 import psutil
 
 from launcher import cluster, doctor_machine
-from launcher.findings import FAULT, OK, WARNING, Check, Finding, carry_out, gigabytes
+from launcher.findings import FAULT, OK, WARNING, Check, Finding, carry_out
+from launcher.quantities import size
 
 PORTS = {6379: "`ray start --head`", 8265: "Ray's dashboard", 10001: "Ray Client"}
 _SECONDS_FOR_TASK, _SECONDS_FOR_STATE, _SECONDS_FOR_DASHBOARD = 120, 30, 30
@@ -127,7 +128,7 @@ def answers(address: str | None) -> Iterator[Finding]:
         yield Finding(
             OK, "ray",
             f"Ray {ray.__version__} {'answers' if there.address else 'starts here'} in {took:.1f} s: {there.nodes} nodes, "
-            f"{there.cpus:g} CPUs, {there.gpus:g} GPUs, {gigabytes(there.memory_bytes)} for trials: "
+            f"{there.cpus:g} CPUs, {there.gpus:g} GPUs, {size(there.memory_bytes)} for trials: "
             f"{sizing.max_concurrent} trials at a time, one {kind} each",
         )  # fmt: skip
         if not there.has_driver_resource:

@@ -14,7 +14,8 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from launcher.findings import FAULT, OK, WARNING, Finding, gigabytes
+from launcher.findings import FAULT, OK, WARNING, Finding
+from launcher.quantities import size
 
 _SECONDS_FOR_TORCH, _SECONDS_FOR_NVIDIA_SMI = 180, 20
 # Loaded elsewhere: a torch that crashes or hangs must not take the doctor with it.
@@ -134,8 +135,8 @@ def cards() -> list[Card]:
         raise RuntimeError(f"nvidia-smi fails: {(done.stdout + done.stderr).strip()}; is the driver loaded?")
     rows = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines() if line.strip()]
     # A card that is cut into instances says [N/A] for its memory.
-    size = [[float(text) * 2**20 if text.isdigit() else 0.0 for text in row[2:4]] for row in rows]
-    return [Card(row[0], row[1], total, used) for row, (total, used) in zip(rows, size, strict=True)]
+    memory = [[float(text) * 2**20 if text.isdigit() else 0.0 for text in row[2:4]] for row in rows]
+    return [Card(row[0], row[1], total, used) for row, (total, used) in zip(rows, memory, strict=True)]
 
 
 def torch_findings(torch: Mapping[str, Any], cards: Sequence[Card]) -> list[Finding]:
@@ -164,7 +165,7 @@ def _devices(torch: Mapping[str, Any]) -> Iterator[Finding]:
     for number, device in enumerate(torch["devices"]):
         major, minor = device["capability"]
         bf16 = "bf16" if torch["bf16"] else "no bf16 (use fp16 or fp32)"
-        text = f"{number}: {device['name']}, {gigabytes(device['memory_bytes'])}, capability {major}.{minor}, {bf16}"
+        text = f"{number}: {device['name']}, {size(device['memory_bytes'])}, capability {major}.{minor}, {bf16}"
         if 10 * major + minor < oldest:
             advice = f"install a torch that still knows it: this one begins at {oldest / 10:.1f}"
             yield Finding(FAULT, "gpu", f"{text}; this torch has no kernels for it", advice)
@@ -175,5 +176,5 @@ def _devices(torch: Mapping[str, Any]) -> Iterator[Finding]:
 def _busy(cards: Sequence[Card]) -> Iterator[Finding]:
     for number, card in enumerate(cards):
         if card.used_bytes > card.memory_bytes / 2:
-            text = f"{number}: {gigabytes(card.used_bytes)} of {gigabytes(card.memory_bytes)} are in use by others"
+            text = f"{number}: {size(card.used_bytes)} of {size(card.memory_bytes)} are in use by others"
             yield Finding(WARNING, "gpu", text, "nvidia-smi names them; CUDA_VISIBLE_DEVICES leaves this one out")

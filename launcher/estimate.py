@@ -90,8 +90,8 @@ def samples_of(sections: Mapping[str, Sections], rows: Mapping[str, Mapping[str,
 
 
 def time_left(
-    missing: Sequence[Missing], samples: Sequence[Sample], *, concurrent: int, start_up: float | None, backend: str,
-    train_utterances: int | None,
+    missing: Sequence[Missing], samples: Sequence[Sample], *, concurrent: int, start_up: float | None, assumed: float,
+    train_utterances: int | None, first: float = 0.0,
 ) -> Time:  # fmt: skip
     """Add up what is missing.
 
@@ -99,8 +99,9 @@ def time_left(
         missing: in the order in which they will run.
         samples: what is known.
         concurrent: trials at a time.
-        start_up: seconds from one trial to the next, measured; None: assumed.
-        backend: "train" or "tune".
+        start_up: seconds from one trial to the next on the same device, where they were measured.
+        assumed: those that stand in where they were not.
+        first: seconds before the first trial on each device can begin, where they are known.
         train_utterances: of the data; only matters where some trials count epochs and others updates.
 
     Returns:
@@ -108,7 +109,7 @@ def time_left(
         90th per cent).
     """
     rates = _rates(samples, train_utterances)
-    each = ASSUMED_START_UP_SECONDS[backend] if start_up is None else start_up
+    each = assumed if start_up is None else start_up
     durations: list[Spread] = []
     unknown = 0
     for trial in missing:
@@ -118,8 +119,13 @@ def time_left(
             continue
         scale = work(trial.sections, train_utterances) * trial.rest
         durations.append(Spread(*(scale * value + each for value in rate)))
-    spans = (makespan((one[place] for one in durations), concurrent) for place in range(3))
+    spans = (makespan((one[place] for one in durations), concurrent, first) for place in range(3))
     return Time(Spread(*spans), unknown, each, start_up is not None)
+
+
+def is_known(sections: Sections, samples: Iterable[Sample]) -> bool:
+    """Tell whether a trial with the same model was measured; what another model takes says nothing of it."""
+    return any(_kinds(sample.sections)[-1] == _kinds(sections)[-1] for sample in samples)
 
 
 def work(sections: Sections, train_utterances: int | None) -> float:
@@ -169,9 +175,9 @@ def start_up(rows: Iterable[Mapping[str, Any]]) -> float | None:
     return median(gaps) if gaps else None
 
 
-def makespan(durations: Iterable[float], concurrent: int) -> float:
-    """Return when the last trial ends, each given to the device that is free first."""
-    free = [0.0] * concurrent
+def makespan(durations: Iterable[float], concurrent: int, first: float = 0.0) -> float:
+    """Return when the last trial ends, each given to the device that is free first; all are from `first` on."""
+    free = [first] * concurrent
     for duration in durations:
         heapq.heapreplace(free, free[0] + duration)
     return max(free)
@@ -205,4 +211,4 @@ def _kinds(sections: Sections) -> tuple[Any, ...]:
     usage = repr([training.get(name) for name in (*_USAGE, "load_model", "audit", "audit_exact", "test_set")])
     precision = (given.get("bf16"), given.get("fp16"), update_size(sections))
     start = (trains, model.get("model_type"), model.get("pretrained_model_name"))
-    return (start, usage, precision, repr(model)), (start, usage), start, trains
+    return (start, usage, precision, repr(model)), (start, usage), start

@@ -58,8 +58,3 @@ def told(check: Check, error: Exception) -> Finding:
         return Finding(check.broken, check.about, str(error))  # our own messages end in what to do
     text = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
     return Finding(check.broken, check.about, f"could not be looked at: {text}", "look at this error first")
-
-
-def gigabytes(count: float) -> str:
-    """Write a number of bytes in GB (10^9 bytes), small ones in MB."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"

@@ -41,7 +41,17 @@ def held(out: Path, *, wanted: bool) -> Iterator[None]:
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {provenance.host()}\n")
         lock.flush()
+        _sweep(out)
         yield
+
+
+def _sweep(out: Path) -> None:
+    """Remove what a launch that was killed left behind: files half written, and what finished trials no longer need."""
+    for torn in (*out.glob(".*.part"), *out.glob("export/.*.part")):
+        torn.unlink(missing_ok=True)
+    for result in out.glob("trials/*/result.json"):
+        shutil.rmtree(result.parent / "checkpoints", ignore_errors=True)
+        (result.parent / "progress.json").unlink(missing_ok=True)
 
 
 def _take(lock: IO[str]) -> None:
@@ -88,6 +98,7 @@ def describe_study(study: Study, trials: Sequence[Trial], data: Prepared, out: P
         "baseline": study.baseline_variant(),
         "baseline_wanted": study.baseline,
         "groups": list(study.groups),
+        "margin": study.margin,
         "data": {**data.description, "store": str(data.path)},
         "environment": {**{name: launch[name] for name in _ENVIRONMENT}, **launch["packages"]},
         "trials": [

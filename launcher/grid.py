@@ -215,14 +215,14 @@ def _audited_otherwise(trial: Trial, row: Mapping[str, Any]) -> bool:
 
 
 def _conclude(out: Path, request: Request, console: Console, interrupted: bool) -> int:
-    from launcher import report
+    from launcher import report, utterance_files
 
     results.write_tables(out)
-    tables = results.load(out)
+    tables = utterance_files.open_study(out)
     page = report.write(tables, out / "report.html")
     floor, extra = show.noise_floor(out, tables.results), {"out": str(out), "report": str(page)}
     code = show.results_table(tables.study, tables.results, as_json=request.as_json, extra=extra, floor=floor)
-    show.failures(tables, console)
+    show.failures(tables.results, console)
     console.print(f"report: {page}", markup=False, highlight=False)
     if interrupted or not tables.results["status"].isin(["done", "failed", "pruned"]).all():
         console.print(f"interrupted; to go on: {request.command}", markup=False, highlight=False)

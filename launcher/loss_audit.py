@@ -160,6 +160,7 @@ def _write(parts: Sequence[Part], content: Mapping[str, Any], out: Path) -> None
     ]
     page = {"title": "Losses of utterances", "command": content["command"], "files": files}
     html = pages.render("audit.html.j2", page)
+    pages.write_beside(page, out)
     results.write_whole(out / "audit.html", lambda path: path.write_text(html, encoding="utf-8"))
 
 

@@ -14,14 +14,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from launcher import disk_estimate, estimate, live, machine, probing, results, start
-from launcher.disk_estimate import Disk, Sizes
+from launcher import disk_estimate, estimate, live, machine, probing, progress, results, start
+from launcher.disk_estimate import Disk
 from launcher.estimate import Missing, Time
+from launcher.quantities import size, span
 from launcher.start import Placing
 from launcher.study import Prepared, Study, Trial
 
-_LONGEST_ERROR = 160
-ENDED = ("done", "failed", "pruned")
 Rows = Mapping[str, Mapping[str, Any]]
 
 
@@ -126,7 +125,7 @@ def listing(
 
 def will_run(row: Mapping[str, Any], asked: Asked) -> bool:
     """Tell whether a launch runs a trial; one that was pruned goes on where nothing is pruned any more."""
-    ended = ENDED if asked.placing.early_stopping else ENDED[:2]
+    ended = [name for name in results.ENDED if name != "pruned" or asked.placing.early_stopping]
     return asked.fresh or row["status"] not in ended or (asked.retry_failed and row["status"] == "failed")
 
 
@@ -135,12 +134,12 @@ def line(one: Mapping[str, Any]) -> str:
     axes = " ".join(f"{name}={value}" for name, value in one["axes"].items())
     status, of = one["status"], f" of {one['updates']}" if one["updates"] else ""
     told = {
-        "failed": f"failed: {_first_line(one['error'])}; {'runs again' if one['will_run'] else 'not run (--retry-failed)'}",
+        "failed": f"failed: {progress.first_line(one['error'])}; {'runs again' if one['will_run'] else 'not run (--retry-failed)'}",
         "interrupted": f"interrupted at update {one['update']}{of}"
         if one["update"]
         else "interrupted before a checkpoint",
         "running": f"running, update {one['update'] or 0}{of}",
-    }.get(status, f"{status}; runs again" if one["will_run"] and status in ENDED else status)
+    }.get(status, f"{status}; runs again" if one["will_run"] and status in results.ENDED else status)
     return f"#{one['number']} {one['trial_id']}  {axes}  [{told}]"
 
 
@@ -153,23 +152,23 @@ def make_estimate(
     samples = estimate.samples_of(sections, rows)
     sizes, start_up = disk_estimate.measured(out, trials, rows), estimate.start_up(rows.values())
     source, probe = f"{len(samples)} finished trials" if samples else "", None
-    if asked.probe and missing and not samples:
-        console.print(f"trying {missing[0].trial_id} for a few updates ...", markup=False, highlight=False)
-        probe = probing.run(study, missing[0], data)
-        samples, start_up = [probe.sample], probe.start_up(asked.placing.backend)
-        sizes = Sizes(probe.found.get("checkpoint_bytes"), probe.found.get("model_bytes"), sizes.tables_bytes)
-        source = f"a probe of {missing[0].trial_id}"
-    elif asked.probe and samples:
+    unknown = [trial for trial in missing if not estimate.is_known(sections[trial.trial_id], samples)]
+    if asked.probe and unknown:
+        console.print(f"trying {unknown[0].trial_id} for a few updates ...", markup=False, highlight=False)
+        probe = probing.run(study, unknown[0], data)
+        source = " and ".join(filter(None, [source, f"a probe of {unknown[0].trial_id}"]))
+        samples, sizes = [*samples, probe.sample], disk_estimate.larger(sizes, probe.sizes)
+    elif asked.probe and missing:
         console.print(f"no probe: {len(samples)} finished trials tell more", markup=False, highlight=False)
-    peaks = start.peak_memory(rows) if probe is None else probe.peak_memory
-    sized, placed = machine.sizing(asked.placing, len(missing), peaks)
+    sized, placed = machine.sizing(asked.placing, len(missing), start.peak_memory(rows))
     time = None
     if samples:
         time = estimate.time_left(
             [Missing(sections[trial.trial_id], _rest(rows[trial.trial_id], asked)) for trial in missing], samples,
-            concurrent=sized.max_concurrent, start_up=start_up, backend=asked.placing.backend,
-            train_utterances=_train_utterances(data),
+            concurrent=sized.max_concurrent, start_up=start_up, assumed=_assumed_start_up(probe, asked.placing.backend),
+            train_utterances=_train_utterances(data), first=0.0 if probe is None else probe.first(asked.placing.backend),
         )  # fmt: skip
+        time = None if time.unknown == len(missing) > 0 else time
     disk = disk_estimate.need(
         out, [sections[trial.trial_id] for trial in missing], sizes, concurrent=sized.max_concurrent
     )
@@ -186,38 +185,25 @@ def summary(listed: Sequence[Mapping[str, Any]], found: Estimate, now: datetime)
     if found.probe is not None:
         sentences.append(_probe_sentence(found.probe))
     if found.trials:
-        sentences += [_time_sentence(found, now), _disk_sentence(found)]
+        sentences += [_time_sentence(found, now, counts["done"]), _disk_sentence(found)]
     return sentences
 
 
-def size(count: float) -> str:
-    """Write bytes for people, in powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
-def span(seconds: float) -> str:
-    """Write a time for people, to two figures or so."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
-
-
-def _time_sentence(found: Estimate, now: datetime) -> str:
+def _time_sentence(found: Estimate, now: datetime, num_done: int) -> str:
     at_a_time = f"{found.concurrent} at a time ({found.placed})"
     if found.time is None:
-        return f"time left: not known, no trial is done; --plan --probe tries one for a few updates; {at_a_time}"
+        why = "no trial is done"
+        if found.source:
+            why = f"{found.source} have another model"
+        elif num_done:
+            why = "those that are done were interrupted on the way, and their last attempts alone were timed"
+        return f"time left: not known, {why}; --plan --probe tries one for a few updates; {at_a_time}"
     low, middle, high = found.time.seconds
     ends = (now + timedelta(seconds=middle)).strftime("%H:%M" if middle < 43200 else "%a %d %b %H:%M")
     spread = f" ({span(low)} to {span(high)})" if span(low) != span(high) else ""
     start_up = f"{found.time.start_up_seconds:.0f} s"
     told = f"with {start_up} of start-up each" if found.time.start_up_measured else f"start-up assumed: {start_up} each"
-    unknown = f"; {found.time.unknown} trials of a kind not measured yet are not counted" if found.time.unknown else ""
+    unknown = f"; {found.time.unknown} trials of a model not measured yet are not counted" if found.time.unknown else ""
     return f"time left: about {span(middle)}{spread}, until {ends} if begun now, {at_a_time}; from {found.source}, {told}{unknown}"
 
 
@@ -242,6 +228,10 @@ def _probe_sentence(probe: Mapping[str, Any]) -> str:
     return f"probe: {', '.join(told)}"
 
 
+def _assumed_start_up(probe: probing.Probe | None, backend: str) -> float:
+    return estimate.ASSUMED_START_UP_SECONDS[backend] if probe is None else probe.start_up(backend)
+
+
 def _rest(row: Mapping[str, Any], asked: Asked) -> float:
     """Return the part of a trial that is left."""
     if asked.fresh or row["status"] not in ("interrupted", "running") or not row.get("updates"):
@@ -252,8 +242,3 @@ def _rest(row: Mapping[str, Any], asked: Asked) -> float:
 def _train_utterances(data: Prepared) -> int | None:
     counts = [one["utterances"] for one in data.description.get("counts", ()) if one["split"] == "train"]
     return sum(counts) or None
-
-
-def _first_line(text: str | None) -> str:
-    lines = (text or "").strip().splitlines() or ["no reason was recorded"]
-    return lines[0] if len(lines[0]) <= _LONGEST_ERROR else f"{lines[0][:_LONGEST_ERROR]}..."

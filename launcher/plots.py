@@ -31,7 +31,10 @@ METRICS: dict[str, tuple[str, float]] = {
     "eval_nll_per_label": ("validation NLL per label (nats)", 1.0),
     "loss": ("training loss (nats; its scale depends on the reduction)", 1.0),
     "grad_norm": ("gradient norm before clipping", 1.0),
-    "clip_fraction": ("clipped updates (%)", 100.0),
+    "clip_fraction": ("clipped updates so far (%)", 100.0),
+    "update_ratio": ("norm of the step / norm of the weights (%)", 100.0),
+    "padding_fraction": ("padding (% of the audio that was computed)", 100.0),
+    "audio_seconds_per_second": ("seconds of speech trained on per second", 1.0),
 }
 
 _INK = "#767676"  # 4.5:1 on white, 4:1 on near-black; the report overrides it with its own ink
@@ -87,7 +90,7 @@ def group_bars(table: pd.DataFrame, variants: list[str] | None = None) -> go.Fig
     """Show the WER of each class as bars side by side, with one standard deviation over seeds.
 
     Args:
-        table: what `launcher.stats.group_table` returns; classes without a rate get no bar.
+        table: what `launcher.comparisons.group_rates` returns; classes without a rate get no bar.
         variants: all variants of the study in its order, so that colours agree between figures even when
             a variant has no finished trial; None means those of the table.
     """
@@ -110,51 +113,70 @@ def group_bars(table: pd.DataFrame, variants: list[str] | None = None) -> go.Fig
 
 
 def curve_table(history: pd.DataFrame, results: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return the points that `learning_curves` draws.
+    """Return a metric of each trial over updates.
 
-    A trial with more than 300 values is averaged over blocks of neighbouring updates.
+    Where there are more than 300 updates, neighbouring ones are averaged, in the same blocks for all trials.
 
     Returns:
         variant, trial_id, status, update, value (in the unit shown), variants in the order of the study.
     """
     rows = _finite_rows(with_columns(history, ["trial_id", "update", metric]), metric)
     rows = pd.DataFrame({"trial_id": rows["trial_id"], "update": rows["update"], "value": rows[metric]})
-    rows = rows.astype({"update": float, "value": float}).sort_values(["trial_id", "update"])
-    place = rows.groupby("trial_id").cumcount()
-    size = rows.groupby("trial_id")["update"].transform("size")
-    rows["block"] = place // np.ceil(size / _MAX_POINTS)
-    rows = rows.groupby(["trial_id", "block"], as_index=False)[["update", "value"]].mean()
+    rows = rows.astype({"update": float, "value": float})
+    grid = np.unique(rows["update"])
+    rows["block"] = np.searchsorted(grid, rows["update"]) // max(1, math.ceil(len(grid) / _MAX_POINTS))
+    # The place of a block is that of all trials, so that their values stand above each other.
+    rows["update"] = rows.groupby("block")["update"].transform(lambda updates: updates.unique().mean())
+    rows = rows.groupby(["trial_id", "update"], as_index=False)["value"].mean()
     rows["value"] *= METRICS.get(metric, (metric, 1.0))[1]
     trials = with_columns(first_runs(results), ["trial_id", "variant", "status"])[["variant", "trial_id", "status"]]
     merged = trials.merge(rows, on="trial_id", how="inner")
     return merged[["variant", "trial_id", "status", "update", "value"]]
 
 
-def learning_curves(history: pd.DataFrame, results: pd.DataFrame, metric: str) -> go.Figure:
-    """Show a metric over updates: a thin line per trial, a thick one for the mean of each variant.
-
-    The mean is over finished trials, so a trial that stopped early does not bend it; while none has
-    finished, over all. Values from evaluations (`eval_...`) are marked. Dotted: the trial did not finish.
+def band_table(points: pd.DataFrame) -> pd.DataFrame:
+    """Summarise the curves of each variant over its finished trials; while none has finished, over all.
 
     Args:
-        history: one row per logged update.
-        results: one row per requested trial.
-        metric: a column of `history`.
+        points: what `curve_table` returns.
+
+    Returns:
+        variant, update, trials, mean, low and high (least and greatest value).
     """
-    points = curve_table(history, results, metric)
+    done = points["status"] == "done"
+    some = done.groupby(points["variant"]).transform("any")
+    rows = points[done | ~some.astype(bool)]
+    bands = rows.groupby(["variant", "update"], sort=False)["value"].agg(["count", "mean", "min", "max"]).reset_index()
+    bands.columns = pd.Index(["variant", "update", "trials", "mean", "low", "high"])
+    order = {name: rank for rank, name in enumerate(points["variant"].unique())}
+    return bands.sort_values(
+        ["variant", "update"], key=lambda keys: keys.map(order) if keys.name == "variant" else keys
+    )
+
+
+def learning_curves(points: pd.DataFrame, variants: list[str], metric: str) -> go.Figure:
+    """Show a metric over updates: the mean of each variant as a line, with a band from its lowest to its highest seed.
+
+    Both are over finished trials, so that one that stopped early bends neither; the others are dotted lines.
+    Values from evaluations (`eval_...`) are marked.
+
+    Args:
+        points: what `curve_table` returns.
+        variants: all variants of the study in its order, so that colours agree between figures.
+        metric: what it shows.
+    """
     figure = empty_figure("update", METRICS.get(metric, (metric, 1.0))[0], height=400)
-    variants = list(with_columns(results, ["variant"])["variant"].unique())
-    markers = metric.startswith("eval_")
-    for variant, look in style(variants).items():
-        rows = points[points["variant"] == variant]
-        if rows.empty:
-            continue
+    bands = band_table(points)
+    looks = style(variants)
+    for variant, look in looks.items():
+        _band(figure, bands[(bands["variant"] == variant) & (bands["trials"] > 1)], look)
+    for variant, look in looks.items():
+        rows = points[(points["variant"] == variant) & (points["status"] != "done")]
         for trial_id, trial in rows.groupby("trial_id", sort=False):
-            dash = "solid" if trial["status"].iloc[0] == "done" else "dot"
-            _line(figure, trial, look, f"{variant} ({trial_id})", thick=False, dash=dash)
-        finished = rows[rows["status"] == "done"]
-        mean = (rows if finished.empty else finished).groupby("update", as_index=False)["value"].mean()
-        _line(figure, mean, look, variant, thick=True, markers=markers)
+            _line(figure, trial["update"], trial["value"], look, f"{variant} ({trial_id})", thick=False)
+        mean = bands[bands["variant"] == variant]
+        if len(mean):
+            _line(figure, mean["update"], mean["mean"], look, variant, thick=True, markers=metric.startswith("eval_"))
     values = points["value"]
     if len(values) and values.min() > 0 and values.max() / values.min() > _LOG_SPAN:
         ticks = _log_ticks(values.min(), values.max())
@@ -162,15 +184,27 @@ def learning_curves(history: pd.DataFrame, results: pd.DataFrame, metric: str) -
     return figure
 
 
+def _band(figure: go.Figure, rows: pd.DataFrame, look: dict[str, str]) -> None:
+    """Fill from the lowest to the highest seed; a click on the variant in the legend hides it too."""
+    if rows.empty:
+        return
+    red, green, blue = (int(look["color"][place : place + 2], 16) for place in (1, 3, 5))
+    figure.add_scatter(
+        x=[*rows["update"], *rows["update"][::-1]], y=[*rows["high"], *rows["low"][::-1]], mode="lines",
+        line={"width": 0}, fill="toself", fillcolor=f"rgba({red}, {green}, {blue}, 0.2)", hoverinfo="skip",
+        showlegend=False, legendgroup=look["color"] + look["symbol"],
+    )  # fmt: skip
+
+
 def _line(
-    figure: go.Figure, rows: pd.DataFrame, look: dict[str, str], name: str, *, thick: bool,
-    dash: str = "solid", markers: bool = False,
+    figure: go.Figure, updates: pd.Series, values: pd.Series, look: dict[str, str], name: str, *, thick: bool,
+    markers: bool = False,
 ) -> None:  # fmt: skip
     """Add one curve; only thick ones are named in the legend, and a click there hides the thin ones too."""
     figure.add_scatter(
-        x=rows["update"], y=rows["value"], name=label(name), legendgroup=look["color"] + look["symbol"],
-        showlegend=thick, mode="lines+markers" if markers else "lines", opacity=1.0 if thick else 0.4,
-        line={"color": look["color"], "width": 3 if thick else 1.2, "dash": dash},
+        x=updates, y=values, name=label(name), legendgroup=look["color"] + look["symbol"],
+        showlegend=thick, mode="lines+markers" if markers else "lines", opacity=1.0 if thick else 0.6,
+        line={"color": look["color"], "width": 2.5 if thick else 1.2, "dash": "solid" if thick else "dot"},
         marker={"symbol": look["symbol"], "size": 8},
         hovertemplate="%{fullData.name}<br>update %{x:.0f}: %{y:.3g}<extra></extra>",
     )  # fmt: skip

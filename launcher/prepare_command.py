@@ -24,11 +24,13 @@ from launcher.data_sections import (
     length_tables,
     part_tables,
     reject_table,
+    rejected_tables,
 )
 from launcher.sections import Table
 
 _PREPARE = "trainables.corpora.commands:prepare"
 _INSPECT = "trainables.corpora.commands:inspect"
+_TRAINED = ("train", "validation")
 _NARROWEST = 120  # characters, where stdout is no terminal or a narrow one: a row stays on one line
 _WIDE = 100_000
 _SPEAKERS_PRINTED = 40
@@ -58,7 +60,14 @@ def prepare(
             corpus, root, out, options=options, split=split, workers=workers, progress=show
         )
     _print(found, as_json=as_json)
-    console.print(f"prepared; to train on it: --data {found['path']}", markup=False, highlight=False)
+    missing = [name for name in _TRAINED if name not in {row["split"] for row in found["by"]["split"]}]
+    if missing:
+        console.print(
+            f"Note: no utterance is in {' and none in '.join(missing)}: a study that trains needs some there, by another "
+            "--split or by the key split",
+            style="yellow", markup=False, highlight=False,
+        )  # fmt: skip
+    console.print(f"prepared; to use it: --data {found['path']}", markup=False, highlight=False)
 
 
 def inspect(location: str, *, as_json: bool) -> None:
@@ -123,6 +132,7 @@ def write_page(found: Mapping[str, Any], path: Path) -> Path:
         "notes": found["notes"],
     }
     html = pages.render("prepare.html.j2", content)
+    pages.write_beside(content, path.parent)
     results.write_whole(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
     return path
 
@@ -155,24 +165,26 @@ def _print(found: Mapping[str, Any], *, as_json: bool) -> None:
     for name, value in facts(found):
         console.print(Text(f"{name}: {value}", overflow="fold"))
     tables = [*part_tables(found), *count_tables(found), *length_tables(found), leak_table(found), reject_table(found)]
-    for table in [*tables, characters_table(found)]:
+    whole = "inspect.html (prepare --inspect) and in --json" if found["path"] else "--json"
+    for table in [*tables, *rejected_tables(found), characters_table(found)]:
         console.print()
-        _print_table(console, table)
+        _print_table(console, table, whole)
     for note in found["notes"]:
         console.print(Text(f"Note: {note}"))
     for line in found["leak_lines"]:
         console.print(Text(f"Shared: {line}", style="yellow"))
 
 
-def _print_table(console: Console, table: Table) -> None:
+def _print_table(console: Console, table: Table, whole: str) -> None:
     if not table.rows:
         console.print(Text(f"{table.caption}: {table.empty}"))
         return
-    shown = RichTable(title=Text(table.caption), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
+    console.print(Text(table.caption, style="italic"))  # as the title of the table it would be as narrow as that
+    shown = RichTable(box=box.SIMPLE_HEAD, show_edge=False)
     for name, cell in zip(table.head, table.rows[0], strict=True):
         shown.add_column(Text(name), justify="right" if cell.numeric else "left", overflow="fold")
     for row in table.rows[:_SPEAKERS_PRINTED]:
         shown.add_row(*(Text(cell.text) for cell in row))
     console.print(shown)
     if (more := len(table.rows) - _SPEAKERS_PRINTED) > 0:
-        console.print(Text(f"and {more:,} more: they are in inspect.html (prepare --inspect) and in --json"))
+        console.print(Text(f"and {more:,} more: they are in {whole}"))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher import results
+from launcher.disk_estimate import Sizes
 from launcher.estimate import TRAINER, Sample, Sections, Spread
 from launcher.study import Prepared, Study, Trial
 
@@ -43,10 +44,14 @@ class Probe:
         """Return the seconds from one trial to the next: with Ray Train each has a process of its own."""
         return self.start_up_seconds + _RAY_TRAIN_SECONDS if backend == "train" else 0.0
 
+    def first(self, backend: str) -> float:
+        """Return the seconds before the first trial on a device: without Ray Train its process serves all of them."""
+        return 0.0 if backend == "train" else self.start_up_seconds
+
     @property
-    def peak_memory(self) -> dict[str, float]:
-        """The highest memory in bytes, by kind of device."""
-        return {"CPU" if self.found["device"] == "cpu" else "GPU": float(self.found["peak_memory_bytes"])}
+    def sizes(self) -> Sizes:
+        """What the trial would take on the disk, as far as a few updates tell."""
+        return Sizes(self.found.get("checkpoint_bytes"), self.found.get("model_bytes"))
 
     @property
     def sample(self) -> Sample:

@@ -15,7 +15,7 @@ from rich.text import Text
 from launcher.study import Trial
 
 _COLOURS = {"done": "green", "failed": "red", "running": "cyan", "interrupted": "yellow", "pending": "dim"}
-_MAX_ROWS = 30
+_MAX_ROWS, _LONGEST_ERROR = 30, 160
 
 
 class Board:
@@ -125,7 +125,13 @@ def outcome(row: Mapping[str, Any]) -> str:
         scores = (("WER", per_cent, "wer"), ("CER", per_cent, "cer"), ("NLL/label", number, "nll_per_label"))
         told = [f"{name} {write(row[key])}" for name, write, key in scores if row.get(key) is not None]
         return ", ".join(["done", *(told or ["not scored"]), _clock(row.get("seconds") or 0)])
-    return f"{row['status']}: {row.get('error') or ''}".rstrip(": ")
+    return f"{row['status']}: {first_line(row['error'])}" if row.get("error") else row["status"]
+
+
+def first_line(error: str | None) -> str:
+    """Return the first line of an error, cut where it is long."""
+    lines = (error or "").strip().splitlines() or ["no reason was recorded"]
+    return lines[0] if len(lines[0]) <= _LONGEST_ERROR else f"{lines[0][:_LONGEST_ERROR]}..."
 
 
 def reading(console: Console, what: str) -> Progress:

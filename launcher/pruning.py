@@ -8,12 +8,15 @@ a checkpoint, from which it can go on when it is wanted after all.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow.parquet
+
+from launcher.config import ConfigurationError
+from launcher.study import Trial
 
 
 class Rule(Protocol):
@@ -26,6 +29,28 @@ class Rule(Protocol):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Answer STOP or CONTINUE."""
         ...
+
+
+def check(trials: Sequence[Trial]) -> None:
+    """Refuse early stopping where it has nothing to look at.
+
+    Raises:
+        ConfigurationError: no trial is scored while it trains.
+    """
+    scored = [_strategy(trial) for trial in trials]
+    if trials and not any(strategy in ("epoch", "steps") for strategy in scored):
+        raise ConfigurationError(
+            f"--early-stopping compares scores of trials that train; here {scored[0]}. Add --set eval_strategy=epoch (or "
+            "steps), or leave --early-stopping out"
+        )
+
+
+def _strategy(trial: Trial) -> str:
+    arguments = trial.configuration.trainer_arguments
+    if arguments.get("do_train") is False:
+        return "do_train = False"
+    strategy = str(arguments.get("eval_strategy", "no"))
+    return strategy if strategy != "no" else "eval_strategy = no"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Write the report of a study: one HTML file that opens in a browser, offline, with nothing beside it.
+"""Write the report of a study: one HTML file that opens in a browser, offline.
 
 The page is a pure function of the tables: the same tables give the same bytes. It is complete at every
 stage of a study; where there is no answer yet, it says so.
@@ -7,24 +7,23 @@ stage of a study; where there is no answer yet, it says so.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
 
-from launcher import pages, sections
+from launcher import comparison_sections, pages, run_sections, sections
 from launcher.answer import Answer, answer, count
-from launcher.noise import noise_floor
-from launcher.share_sections import AuditSection, audit_section
+from launcher.comparison_sections import group_section
+from launcher.comparisons import MARGIN, METHOD, comparisons
+from launcher.noise import NoiseFloor, equal_runs, noise_floor
+from launcher.share_sections import audit_section
 from launcher.share_stats import only_measured
-from launcher.stats import (
-    first_runs,
-    of_first_runs,
-    paired_to_baseline,
-    pick_baseline,
-    summary_by_variant,
-    with_columns,
-)
+from launcher.stats import first_runs, of_first_runs, pick_baseline, summary_by_variant, with_columns
+from launcher.tallies import COLUMNS, Tally, tally
+from launcher.utterance_files import UtteranceFiles, known_columns, parts, whole
+from launcher.worst import Speech, worst_rows, worst_table
 
 _RESULT_COLUMNS = (
     "trial_id variant status error attempts wer cer data_fingerprint git_sha git_patch packages mixed_code".split()
@@ -45,8 +44,8 @@ class StudyTables(Protocol):
         ...
 
     @property
-    def utterances(self) -> pd.DataFrame:
-        """One row per trial, phase and evaluated utterance."""
+    def utterances(self) -> pd.DataFrame | UtteranceFiles:
+        """One row per trial, phase and evaluated utterance; in their files where there may be many."""
         ...
 
     @property
@@ -75,69 +74,106 @@ class StudyTables(Protocol):
         ...
 
 
-def write(tables: StudyTables, path: Path) -> Path:
-    """Write the report, whole or not at all.
+def write(tables: StudyTables, path: Path, speech: Speech | None = None) -> Path:
+    """Write the report, whole or not at all; numbers too large for the page go into `report_data` beside it.
 
     Args:
         tables: the study and its tables; any of them may be empty.
         path: the HTML file to write; missing folders are made, an existing file is replaced.
+        speech: finds the sound of the worst utterances; None: the page holds no speech.
 
     Returns:
         The path written.
     """
-    return pages.write(render(tables), path)
+    return pages.publish("report.html.j2", content(tables, speech), path)
 
 
-def render(tables: StudyTables) -> str:
+def render(tables: StudyTables, speech: Speech | None = None) -> str:
     """Return the report as HTML."""
-    return pages.render("report.html.j2", content(tables))
+    return pages.render("report.html.j2", content(tables, speech))
 
 
-def content(tables: StudyTables) -> dict[str, Any]:
+def content(tables: StudyTables, speech: Speech | None = None) -> dict[str, Any]:
     """Return what the template shows: text, `sections.Table`s and `sections.Figure`s."""
     study = tables.study
     results = with_columns(tables.results, _RESULT_COLUMNS)
     compared = first_runs(results)
-    baseline, baseline_problem = _baseline(compared, study)
-    noise = noise_floor(results, tables.utterances)
-    summary = summary_by_variant(compared, "wer")
-    paired = paired_to_baseline(compared, tables.utterances, baseline)
-    found = answer(compared, summary, paired, baseline, noise)
+    found = _compare(tables, results, compared)
     groups = list(study.get("groups") or [])
     data = study.get("data") or {}
-    audit = _audit(tables, compared, groups)
+    shares, exact = (of_first_runs(frame, tables.results) for frame in (tables.shares, tables.exact))
+    losses = tables.utterances if tables.audit.empty else tables.audit
+    audit = audit_section(
+        shares, exact, losses, compared, groups, axes=list(study.get("axes") or {}), baseline=study.get("baseline")
+    )
+    answered = found.answer
     if only_measured(compared) and len(tables.shares):
-        found = Answer(audit.sentence, found.best)  # that is what was asked
+        answered = Answer(audit.sentence, answered.best)  # that is what was asked
+    worst = worst_rows(compared, tables.utterances, answered.best, groups)
+    clips = speech(worst) if speech is not None else None
+    known = known_columns(tables.utterances)
     return {
         "title": study.get("study") or "unnamed study",
         "question": study.get("question"),
         "command": study.get("command") or "The command was not recorded.",
-        "answer": found,
-        "warnings": [*baseline_problem, *_mixed(results, data)],
+        "answer": answered,
+        "warnings": [*found.problems, *_mixed(results, data)],
+        "speech": clips,
         "facts": _facts(study, data),
         "counts": sections.counts_table(data),
         "reject_reasons": _reject_reasons(data, tables.rejects),
         "environment": sorted((study.get("environment") or {}).items()),
         "progress": _progress(results),
-        "main": sections.main_table(compared, paired, baseline, noise),
-        "noise": noise and (noise.sentence(), sections.noise_table(results, noise)),
-        "strip": sections.strip_figure(compared),
+        "main": comparison_sections.main_table(compared, found.compared),
+        "tests": comparison_sections.tests_table(found.compared),
+        "method": METHOD,
+        "noise": found.noise and (found.noise.sentence(), comparison_sections.noise_table(results, found.noise)),
+        "strip": comparison_sections.strip_figure(compared),
         "audit": audit,
-        "groups": [sections.group_section(compared, tables.utterances, name) for name in groups],
-        "curves": sections.curve_figures(tables.history, compared),
-        "trials": sections.trials_table(results),
-        "worst": sections.worst_table(compared, tables.utterances, found.best, groups),
+        "groups": [group_section(compared, found.tallied, name, known, found.baseline) for name in groups],
+        **_ran(tables.history, results, compared),
+        "worst": worst_table(worst, answered.best, groups, clips),
         "rejects": sections.rejects_table(tables.rejects),
         "fingerprint": data.get("fingerprint"),
     }
 
 
-def _audit(tables: StudyTables, results: pd.DataFrame, groups: list[str]) -> AuditSection:
-    """Compose what the audits found; the losses are those of the audited utterances, or else of the evaluated ones."""
-    losses = tables.utterances if tables.audit.empty else tables.audit
-    losses, shares, exact = (of_first_runs(frame, tables.results) for frame in (losses, tables.shares, tables.exact))
-    axes, baseline = list(tables.study.get("axes") or {}), tables.study.get("baseline")
-    return audit_section(shares, exact, losses, results, groups, axes=axes, baseline=baseline)
+def _ran(history: pd.DataFrame, results: pd.DataFrame, compared: pd.DataFrame) -> dict[str, Any]:
+    """Say how the trials ran; `compared` are those that repeat no other."""
+    return {
+        "curves": run_sections.curve_figures(history, compared, run_sections.LEARNING),
+        "gradients": run_sections.gradient_section(history, compared),
+        "failures": run_sections.failure_section(results),
+        "cost": run_sections.cost_section(results),
+        "trials": run_sections.trials_table(results),
+        "made_with": run_sections.made_with_table(results),
+    }
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the comparison of the variants gives."""
+
+    answer: Answer
+    baseline: str | None
+    compared: pd.DataFrame
+    tallied: Tally
+    noise: NoiseFloor | None
+    problems: list[str]
+
+
+def _compare(tables: StudyTables, results: pd.DataFrame, first: pd.DataFrame) -> _Found:
+    """Compare the variants; `first` are the trials that repeat no other."""
+    study, groups = tables.study, list(tables.study.get("groups") or [])
+    baseline, problems = _baseline(first, study)
+    equal = set(equal_runs(results)["trial_id"])
+    runs = whole(tables.utterances, ["utt_id", "split", "hypothesis", "loss"], equal, "final")
+    noise = noise_floor(results, runs)
+    tallied = tally(first, parts(tables.utterances, [*COLUMNS, *groups], set(first["trial_id"]), "final"), groups)
+    margin = study.get("margin", MARGIN)
+    compared = comparisons(first, tallied, baseline, margin=margin, noise=noise)
+    said = answer(first, summary_by_variant(first, "wer"), compared, baseline, noise)
+    return _Found(said, baseline, compared, tallied, noise, problems)
 
 
 def _baseline(results: pd.DataFrame, study: dict[str, Any]) -> tuple[str | None, list[str]]:
@@ -214,14 +250,12 @@ def _reject_reasons(data: dict[str, Any], rejects: pd.DataFrame) -> list[tuple[A
 
 
 def _progress(results: pd.DataFrame) -> dict[str, Any]:
-    """Return how many trials are in which state, and the errors of those that failed."""
+    """Return how many trials are in which state."""
     states = {str(name): int(number) for name, number in results["status"].value_counts().items()}
     done = states.pop("done", 0)
-    failed = results[results["status"] == "failed"]
     rest = ", ".join(f"{number} {name}" for name, number in sorted(states.items()))
     return {
         "done": done,
         "total": len(results),
         "text": f"{done} of {count(len(results), 'trial')} done" + (f", {rest}" if rest else ""),
-        "failures": [(row.trial_id, sections.text(row.error).text) for row in failed.itertuples()],
     }

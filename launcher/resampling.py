@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 ROUNDS = 2000
 SEED = 20260
 
-_MOST_UNITS = 8000  # weights of 2,000 rounds: 128 MB of float64
+_MOST_WEIGHTS = 16_000_000  # rounds x units: 128 MB of float64
 _RANK_CELLS = 20_000_000  # rounds x utterances that are ranked; some ten operations each
 _BLOCK_CELLS = 1_000_000
 
@@ -54,15 +55,16 @@ class Resampling:
         return len(np.unique(self.unit_N[member_N]))
 
 
-def resampling(frame: pd.DataFrame) -> Resampling:
+def resampling(frame: pd.DataFrame, rounds: int = ROUNDS) -> Resampling:
     """Draw units: speakers where at least two are known, else utterances.
 
     Units are drawn within each group when each unit lies in one group, as patients and controls do; else over all.
-    Beyond 8,000 units, random bundles of them are drawn whole: units are alike in distribution, so bundles of equal
-    size give the same spread.
+    Where there are too many (8,000 for 2,000 rounds), random bundles of them are drawn whole: units are alike in
+    distribution, so bundles of equal size give the same spread.
 
     Args:
         frame: one row per utterance with group and, where known, speaker.
+        rounds: R.
     """
     rng = np.random.default_rng(SEED)
     has_speakers = "speaker" in frame.columns and frame["speaker"].nunique() > 1
@@ -72,13 +74,13 @@ def resampling(frame: pd.DataFrame) -> Resampling:
     stratum_P = np.zeros(unit_N.max() + 1, dtype=int)
     if nested:
         stratum_P[unit_N] = group_N
-    most = _MOST_UNITS // (stratum_P.max() + 1)
+    most = max(1, _MOST_WEIGHTS // rounds // (stratum_P.max() + 1))
     bundle_P, weights, start = np.empty_like(stratum_P), [], 0
     for stratum in range(stratum_P.max() + 1):
         members = np.flatnonzero(stratum_P == stratum)
         size = min(len(members), most)
         bundle_P[members] = start + rng.permutation(len(members)) % size
-        weights.append(rng.multinomial(size, np.full(size, 1 / size), size=ROUNDS).astype(float))
+        weights.append(rng.multinomial(size, np.full(size, 1 / size), size=rounds).astype(float))
         start += size
     return Resampling("speakers" if has_speakers else "utterances", bundle_P[unit_N], np.concatenate(weights, axis=1))
 
@@ -89,6 +91,29 @@ def bounds(rounds_R: np.ndarray) -> tuple[float, float]:
     if len(rounds_R) == 0:
         return np.nan, np.nan
     low, high = np.quantile(rounds_R, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def expanded_bounds(rounds_R: np.ndarray, centre: float, se: float, df: float) -> tuple[float, float]:
+    """Return the 95 % percentile interval, stretched about its centre to the spread that is known to be right.
+
+    The plain percentile interval is too narrow with few units: drawing P of P units shows (P - 1) / P of their variance,
+    and no t. Where rounds draw several crossed things at once it is too wide, as what they share is counted more than once.
+
+    Args:
+        rounds_R: the estimate in each round.
+        centre: the estimate.
+        se: its standard error.
+        df: the degrees of freedom of `se`.
+
+    Reference: Hesterberg 2015, https://doi.org/10.1080/00031305.2015.1089789 (the expanded percentile interval).
+    """
+    rounds_R = rounds_R[np.isfinite(rounds_R)]  # a round may draw no reference word at all
+    if len(rounds_R) == 0 or not np.isfinite(se):
+        return np.nan, np.nan
+    drawn = float(rounds_R.std())
+    stretch = se / drawn * float(stats.t.ppf(0.975, df) / stats.norm.ppf(0.975)) if drawn > 0 else 0.0
+    low, high = (np.quantile(rounds_R, [0.025, 0.975]) - centre) * stretch + centre
     return float(low), float(high)
 
 

@@ -20,7 +20,8 @@ import pyarrow.parquet
 
 from launcher import launches
 
-STATUSES = ("done", "failed", "pruned", "running", "pending", "interrupted")
+ENDED = ("done", "failed", "pruned")
+STATUSES = (*ENDED, "running", "pending", "interrupted")
 _TEXT = ("trial_id", "study", "variant", "status", "error", "failure", "broken_off", "started", "finished", "node", "device",
          *launches.COLUMNS, "data_fingerprint", "reduction_used", "config")  # fmt: skip
 _NUMBERS = ("wer", "cer", "nll_per_label", "clip_fraction", "grad_norm", "padding_fraction", "audio_seconds_per_second", "update_ratio",
@@ -70,15 +71,15 @@ class Tables:
     rejects: pd.DataFrame
 
 
-def load(folder: str | Path) -> Tables:
-    """Read a study, finished or running.
+def load(folder: str | Path, parts: Sequence[str] = _PARTS) -> Tables:
+    """Read a study, finished or running; of its tables by trial those named, the others are empty.
 
     Raises:
         ResultsError: the folder holds no study.json.
     """
     folder = Path(folder)
     study = read_study(folder)
-    frames = {part: _concatenate(_part_files(folder, study, part)) for part in _PARTS}
+    frames = {part: _concatenate(_part_files(folder, study, part) if part in parts else iter(())) for part in _PARTS}
     rejects = folder / "rejects.parquet"
     return Tables(
         study=study,
@@ -293,4 +294,7 @@ def _axis_type(values: Sequence[Any]) -> pa.DataType:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise ResultsError(f"{path} is damaged ({error}); remove it, and the same command makes it anew") from error

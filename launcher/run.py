@@ -9,14 +9,11 @@ from __future__ import annotations
 import functools
 import os
 import pkgutil
-import signal
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import ray
@@ -25,6 +22,7 @@ from ray import tune
 from launcher import attempts, results
 from launcher.attempts import Verdict
 from launcher.cluster import DRIVER, Cluster, Sizing
+from launcher.interrupts import two_interrupts
 from launcher.memory import MemoryWatch
 from launcher.pruning import Pruner
 
@@ -92,7 +90,7 @@ def run(
     driver: dict[str, float] = {DRIVER: 1} if cluster.has_driver_resource else {"CPU": 0.01}
     handed = _Jobs(ray.put({job["trial_id"]: dict(job) for job in jobs}))
     drive = functools.partial(_drive, jobs=handed, train_fn=train_fn, sizing=sizing, backend=backend)
-    with tempfile.TemporaryDirectory(prefix="lossgrid-tune-") as scratch, _two_interrupts(watcher):
+    with tempfile.TemporaryDirectory(prefix="lossgrid-tune-") as scratch, two_interrupts(watcher.interrupt):
         tuner = tune.Tuner(
             tune.with_resources(drive, driver if backend == "train" else sizing.device),
             param_space={"trial_id": tune.grid_search([job["trial_id"] for job in jobs])},
@@ -125,8 +123,19 @@ _JOBS_READ: dict[str, Any] = {}
 
 
 def _drive(cell: Mapping[str, Any], *, jobs: _Jobs, train_fn: str, sizing: Sizing, backend: str) -> None:
-    """Run one trial inside its Tune actor: attempts from the last checkpoint until it ends or is to stop."""
+    """Run one trial inside its Tune actor; a folder that cannot be written to is told to the launch."""
     job = jobs[cell["trial_id"]]
+    try:
+        verdict = _attempt(job, train_fn, sizing, backend)
+        reason = attempts.reason(Path(job["folder"])) if verdict is Verdict.HALT else ""
+    except results.ResultsError as unwritable:
+        verdict, reason = Verdict.HALT, str(unwritable)
+    if verdict is Verdict.HALT:
+        tune.report({"status": verdict.name, "reason": reason})
+
+
+def _attempt(job: Mapping[str, Any], train_fn: str, sizing: Sizing, backend: str) -> Verdict:
+    """Attempt a trial from its last checkpoint until it ends or is to stop."""
     folder, launch = Path(job["folder"]), job["launch"]
     verdict = attempts.after_a_kill(folder, launch)
     while verdict is Verdict.AGAIN and not Path(job["stop_file"]).exists():
@@ -141,8 +150,7 @@ def _drive(cell: Mapping[str, Any], *, jobs: _Jobs, train_fn: str, sizing: Sizin
         verdict = attempts.settle(folder, launch, error, memory_ran_out=memory.ran_out())
         if verdict is Verdict.AGAIN and backend == "tune":
             raise _Again(f"{job['trial_id']} goes on in a new process: the old one may be damaged") from error
-    if verdict is Verdict.HALT:
-        tune.report({"status": verdict.name})
+    return verdict
 
 
 class _Again(RuntimeError):
@@ -154,22 +162,24 @@ def _train(job: Mapping[str, Any], train_fn: str, sizing: Sizing) -> None:
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    TorchTrainer(
-        _Worker(train_fn),
-        train_loop_config=dict(job),
-        scaling_config=train.ScalingConfig(
-            num_workers=sizing.workers,
-            use_gpu=sizing.use_gpu,
-            resources_per_worker=sizing.device,
-        ),
-        run_config=train.RunConfig(
-            name=f"{job['trial_id']}-{uuid.uuid4().hex[:8]}",  # a name that Train knows would resume its own state
-            storage_path=tempfile.gettempdir() + "/lossgrid-train",
-            callbacks=[TuneReportCallback()],
-            # Why a worker ended decides about another attempt (launcher.attempts), which Train does not ask.
-            failure_config=train.FailureConfig(max_failures=0),
-        ),
-    ).fit()
+    # A folder of its own: one that all users of a machine share would belong to the first of them.
+    with tempfile.TemporaryDirectory(prefix="lossgrid-train-", ignore_cleanup_errors=True) as scratch:
+        TorchTrainer(
+            _Worker(train_fn),
+            train_loop_config=dict(job),
+            scaling_config=train.ScalingConfig(
+                num_workers=sizing.workers,
+                use_gpu=sizing.use_gpu,
+                resources_per_worker=sizing.device,
+            ),
+            run_config=train.RunConfig(
+                name=f"{job['trial_id']}-{uuid.uuid4().hex[:8]}",  # a name that Train knows would resume its own state
+                storage_path=scratch,
+                callbacks=[TuneReportCallback()],
+                # Why a worker ended decides about another attempt (launcher.attempts), which Train does not ask.
+                failure_config=train.FailureConfig(max_failures=0),
+            ),
+        ).fit()
 
 
 @dataclass(frozen=True)
@@ -203,6 +213,7 @@ class _Watcher(tune.Callback):
         self.stop_file, self.fail_fast, self.listener, self.folders = stop_file, fail_fast, listener, folders
         self.pruner, self.interrupted = pruner, False
         self.halted: str | None = None
+        self._is_stopping = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune saves its callbacks for a restore that is never made; what this one holds stays in this process."""
@@ -210,9 +221,28 @@ class _Watcher(tune.Callback):
 
     def stop(self) -> None:
         """Ask running trials to stop behind a checkpoint, and waiting ones not to begin."""
-        if not self.stop_file.exists():
-            self.stop_file.touch()
-            self.listener.stopping()
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        self._touch(self.stop_file)
+        self.listener.stopping()
+
+    def interrupt(self) -> None:
+        """Stop because somebody asked for it."""
+        self.interrupted = True
+        self.stop()
+
+    def halt(self, reason: str) -> None:
+        """End the study because its folder cannot be written to."""
+        self.halted = self.halted or reason
+        self.stop()
+
+    def _touch(self, path: Path) -> None:
+        """Make a file that trials look for; where none can be made they meet the same fault and end by themselves."""
+        try:
+            path.touch()
+        except OSError as error:
+            self.halt(f"cannot write {path} ({error.strerror})")
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """Pass on."""
@@ -222,12 +252,11 @@ class _Watcher(tune.Callback):
         """Pass on; a trial that is behind the others is told to end, one that cannot write ends the study."""
         name = trial.config["trial_id"]
         if result.get("status") == Verdict.HALT.name:
-            self.halted = results.attempts(self.folders[name])["ended"][-1]["error"]
-            self.stop()
+            self.halt(result["reason"])
         elif "status" not in result:
             self.listener.reported(name, result)
             if self.pruner is not None and self.pruner.is_behind(name, result):
-                (self.folders[name] / "prune").touch()
+                self._touch(self.folders[name] / "prune")
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """Read what the trial left in its folder."""
@@ -236,7 +265,10 @@ class _Watcher(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """Note why Tune gave the trial up, unless its worker did so itself."""
         name = trial.config["trial_id"]
-        results.record_failure(self.folders[name], _reason(trial), attempts.LOST)
+        try:
+            results.record_failure(self.folders[name], _reason(trial), attempts.LOST)
+        except results.ResultsError as unwritable:
+            self.halt(str(unwritable))
         self._ended(name)
 
     def _ended(self, name: str) -> None:
@@ -263,21 +295,3 @@ def _pruner(out: Path, folders: Mapping[str, Path]) -> Pruner:
     for folder in sorted((out / "trials").iterdir()):
         pruner.replay(folder)
     return pruner
-
-
-@contextmanager
-def _two_interrupts(watcher: _Watcher) -> Iterator[None]:
-    """First Ctrl-C: running trials finish their checkpoints. Second: stop at once."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if watcher.interrupted:
-            signal.signal(signal.SIGINT, before)
-            raise KeyboardInterrupt
-        watcher.interrupted = True
-        watcher.stop()
-
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""Turn the tables of a study into what its report shows: tables of cells, and figures.
+"""What a page shows: tables of cells, and figures; and the few tables that need nothing but what was recorded.
 
 Pure. A cell holds text and the value to sort by; escaping is left to the template.
 """
@@ -6,60 +6,101 @@ Pure. A cell holds text and the value to sort by; escaping is left to the templa
 from __future__ import annotations
 
 import base64
+import csv
+import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from launcher import plots
-from launcher.answer import NOT_MEASURED, interval, percent, points
-from launcher.noise import NoiseFloor, equal_runs
-from launcher.stats import (
-    final_utterances,
-    finite,
-    first_runs,
-    group_table,
-    summary_by_variant,
-    with_columns,
-)
+from launcher.answer import NOT_MEASURED
 
-NUM_WORST = 20
 NUM_REJECTS = 200  # the rest is in rejects.parquet; a page of 100,000 rows cannot be read
+MOST_ROWS = 500  # of a table on a page; beyond that it is slow to open, and nobody reads it there
+LARGEST_INLINE = 200_000  # bytes of CSV; a larger one lies in a file beside the page
+BESIDE = "report_data"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Text to show, the value to sort by (None sorts last), and whether it is a number."""
+    """Text to show, the value to sort by (None sorts last), and whether it is a number; a clip is sound to play."""
 
     text: str
     value: float | str | None = None
     numeric: bool = False
+    clip: str | None = None
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a link to the numbers leads to: a file of that name inside the page or, when it is large, beside it."""
+
+    file: str
+    csv: str
+
+    @property
+    def beside(self) -> bool:
+        """Whether it lies in a file beside the page."""
+        return len(self.csv.encode()) > LARGEST_INLINE
+
+    @property
+    def link(self) -> str:
+        """Where the link leads."""
+        if self.beside:
+            return f"{BESIDE}/{self.file}"
+        return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(self.csv.encode()).decode()}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A captioned table; `empty` says why there are no rows."""
+    """A captioned table; `empty` says why there are no rows, `exported` asks for a link to its numbers."""
 
     id: str
     caption: str
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     empty: str = "There is nothing to list."
+    exported: bool = False
+
+    @property
+    def shown(self) -> tuple[tuple[Cell, ...], ...]:
+        """The rows that stand on the page."""
+        return self.rows[:MOST_ROWS]
+
+    @property
+    def linked(self) -> bool:
+        """Whether the page has a link to all rows."""
+        return self.exported or len(self.rows) > MOST_ROWS
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        """All rows, numbers in full, as a file."""
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(self.head)
+        writer.writerows([_exported(cell) for cell in row] for row in self.rows)
+        return Numbers(f"{self.id}.csv", file.getvalue())
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A plotly figure with its caption and the numbers behind it as a link."""
+    """A plotly figure with its caption and the numbers behind it."""
 
     id: str
     caption: str
     spec: str
-    csv: str
-    file: str
+    numbers: Numbers
+
+
+def _exported(cell: Cell) -> str | float:
+    if cell.numeric:
+        return "" if cell.value is None else cell.value
+    return "" if cell.text == NOT_MEASURED else cell.text
 
 
 def number(value: Any, pattern: str = "{:.3g}", factor: float = 1.0) -> Cell:
@@ -87,155 +128,10 @@ def whole(value: Any) -> Cell:
     return number(value, "{:,.0f}")
 
 
-def main_table(
-    results: pd.DataFrame, paired: pd.DataFrame, baseline: str | None, noise: NoiseFloor | None = None
-) -> Table:
-    """Give one row per variant: error rates over its seeds and the paired difference to the baseline.
-
-    A difference that is no larger than between equal runs says so.
-    """
-    metrics = ("wer", "cer", "nll_per_label", "clip_fraction", "grad_norm")
-    wer, *others = (summary_by_variant(results, metric).set_index("variant") for metric in metrics)
-    cer, nll, clipped, norm = (summary["mean"] for summary in others)
-    differences = paired.set_index("variant")
-    rows = []
-    for name, row in wer.iterrows():
-        spread = f" [{row['min'] * 100:.1f}\N{EN DASH}{row['max'] * 100:.1f}]" if row["n_values"] > 1 else ""
-        difference = Cell("baseline", 0.0, True) if name == baseline else _difference(differences, name, noise)
-        rows.append(
-            (
-                text(name),
-                Cell(f"{row['n_done']:.0f} of {row['n_requested']:.0f}", row["n_done"], True),
-                Cell(percent(row["mean"]) + spread, rate(row["mean"]).value, True),
-                difference,
-                rate(cer[name]),
-                number(nll[name], "{:.2f}"),
-                rate(clipped[name]),
-                number(norm[name], "{:.2f}"),
-            )
-        )
-    head = (
-        "variant", "seeds done", "mean WER [range]", "difference to baseline, points [95 % interval]",
-        "CER", "NLL per label (nats)", "clipped updates", "gradient norm",
-    )  # fmt: skip
-    caption = "Every variant, over its finished seeds"
-    return Table("main", caption, head, tuple(rows), "No trial was requested.")
-
-
-def _difference(paired: pd.DataFrame, variant: Any, noise: NoiseFloor | None) -> Cell:
-    row = paired.loc[variant]
-    if not np.isfinite(row["difference"]):
-        return Cell(NOT_MEASURED, None, True)
-    mark = ", within the noise floor" if noise is not None and noise.hides(row["difference"]) else ""
-    return Cell(f"{points(row['difference'])} {interval(row['low'], row['high'])}{mark}", row["difference"], True)
-
-
-def noise_table(results: pd.DataFrame, noise: NoiseFloor) -> Table:
-    """List the runs of one cell with one seed, with all digits that say whether they are equal."""
-    rows = tuple(
-        (
-            text(row["trial_id"]), text(row["status"]), number(row["wer"], "{:.6f} %", 100.0),
-            number(row["cer"], "{:.6f} %", 100.0), number(row["nll_per_label"], "{:.9f}"),
-        )
-        for row in equal_runs(results).to_dict("records")
-    )  # fmt: skip
-    head = ("trial", "status", "WER", "CER", "NLL per label (nats)")
-    return Table("noise", f"Runs of {noise.variant}, seed {noise.seed}, which differ in nothing", head, rows)
-
-
-def group_section(
-    results: pd.DataFrame, utterances: pd.DataFrame, column: str
-) -> tuple[Table, Figure | None, str | None]:
-    """Give the error rates per class of one grouping column: table, figure, and why there is none."""
-    if column not in utterances.columns:
-        absent = f"The utterance table has no column {column!r}."
-        note = absent if len(utterances) else "No utterance was scored yet."
-        return Table(_slug("group", column), column, (), (), note), None, note
-    cells = group_table(utterances, results, column)
-    rows = tuple(
-        (
-            text(row.variant), text(row.value), rate(row.wer), rate(row.wer_sd), rate(row.cer),
-            whole(row.n_seeds), whole(row.n_utterances), whole(row.reference_words),
-        )
-        for row in cells.itertuples()
-    )  # fmt: skip
-    head = ("variant", column, "WER", "sd over seeds", "CER", "seeds", "utterances", "reference words")
-    empty = "No finished trial has scored utterances."
-    table = Table(_slug("group", column), f"Error rates by {column}", head, rows, empty)
-    if cells["wer"].notna().sum() == 0:
-        return table, None, empty if cells.empty else "No class has reference words, so no rate is defined."
-    note = f"There is one class only, {cells['value'].iloc[0]!r}." if cells["value"].nunique() == 1 else None
-    drawn = plots.group_bars(cells, list(results["variant"].unique()))
-    caption = f"WER by {column}. Bars are means over seeds; lines are ± one standard deviation."
-    file = _slug("wer_by", column) + ".csv"
-    return table, figure(_slug("figure", column), caption, drawn, cells, file), note
-
-
-def strip_figure(results: pd.DataFrame) -> Figure | None:
-    """Show the WER of every seed; None when no finished trial has one."""
-    results = first_runs(results)
-    done = results[results["status"] == "done"]
-    if finite(done["wer"]).empty:
-        return None
-    caption = "Every finished seed is a point; the bar is their mean."
-    data = with_columns(done, ["seed"])[["variant", "seed", "trial_id", "wer"]]
-    return figure("seed-strip", caption, plots.seed_strip(results, "wer"), data, "wer_by_seed.csv")
-
-
-def curve_figures(history: pd.DataFrame, results: pd.DataFrame) -> list[Figure]:
-    """Show what was logged over updates, one figure per metric that has values."""
-    figures = []
-    for metric in ("eval_wer", "eval_nll_per_label", "nll_per_label", "grad_norm"):
-        data = plots.curve_table(history, results, metric)
-        if len(data):
-            caption = plots.METRICS[metric][0] + " over updates"
-            drawn = plots.learning_curves(history, results, metric)
-            figures.append(figure(f"curve-{metric}", caption, drawn, data, f"{metric}_over_updates.csv"))
-    return figures
-
-
-def trials_table(results: pd.DataFrame) -> Table:
-    """List every requested trial, whatever became of it."""
-    names = ["updates", "seconds", "padding_fraction", "audio_seconds_per_second", "attempts", "error"]
-    rows = tuple(
-        (
-            text(row["trial_id"]), text(row["status"]), rate(row["wer"]), whole(row["updates"]),
-            number(row["seconds"], "{:,.1f}"), rate(row["padding_fraction"]),
-            number(row["audio_seconds_per_second"], "{:,.1f}"), whole(row["attempts"]), text(row["error"]),
-        )
-        for row in with_columns(results, names).to_dict("records")
-    )  # fmt: skip
-    head = ("trial", "status", "WER", "updates", "seconds", "padding", "audio s / s", "attempts", "error")
-    return Table("trials", "Every requested trial", head, rows, "No trial was requested.")
-
-
-def worst_table(results: pd.DataFrame, utterances: pd.DataFrame, best: str | None, groups: Iterable[str]) -> Table:
-    """List the utterances with most word errors in the best variant, each once, from its worst seed."""
-    groups = [name for name in groups if name in utterances.columns]
-    columns = list(dict.fromkeys(["utt_id", "speaker", *groups, "reference", "hypothesis"]))
-    trials = results[results["variant"] == best]
-    rows = final_utterances(utterances, trials, columns) if best is not None else pd.DataFrame()
-    if len(rows):
-        rows = rows[rows["errors"] > 0].assign(rate=rows["errors"] / rows["words"].where(rows["words"] > 0))
-        rows = rows.sort_values(["errors", "rate", "utt_id"], ascending=[False, False, True])
-        rows = rows.drop_duplicates("utt_id").head(NUM_WORST)
-    cells = tuple(
-        (
-            Cell(f"{row['errors']:.0f} of {row['words']:.0f}", row["errors"], True),
-            _said(row["reference"]),
-            _said(row["hypothesis"]),
-            *(text(row[name]) for name in ("speaker", *groups, "utt_id")),
-        )
-        for row in rows.to_dict("records")
-    )
-    head = ("errors of words", "reference", "hypothesis", "speaker", *groups, "utterance")
-    caption = f"The {len(cells)} utterances with most word errors in {best}, each from its worst seed"
-    return Table("worst", caption, head, cells, "No finished trial has an utterance with errors.")
-
-
-def _said(words: Any) -> Cell:
-    """Return a cell for a transcript; an empty one is said to be empty rather than left blank."""
-    return Cell("(nothing)" if pd.isna(words) or not str(words).strip() else str(words))
+def probability(value: Any) -> Cell:
+    """Return a cell for a p-value."""
+    cell = number(value, "{:.3f}")
+    return Cell("< 0.001", cell.value, True) if cell.value is not None and float(cell.value) < 0.001 else cell
 
 
 def rejects_table(rejects: pd.DataFrame) -> Table:
@@ -249,7 +145,7 @@ def rejects_table(rejects: pd.DataFrame) -> Table:
                  "Every utterance of the data could be used.")  # fmt: skip
 
 
-def _slug(*parts: str) -> str:
+def slug(*parts: str) -> str:
     """Return a name that is safe as an element id and as a file name."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join(parts))
 
@@ -263,13 +159,12 @@ def counts_table(data: dict[str, Any]) -> Table:
 
 
 def _count_cell(name: str, value: Any) -> Cell:
-    if name == "utterances":
+    if name in ("utterances", "speakers"):
         return whole(value)
     return number(value, "{:,.1f}") if name == "seconds" else text(value)
 
 
 def figure(id: str, caption: str, drawn: go.Figure, data: pd.DataFrame, file: str) -> Figure:
-    """Pack a figure for the template: its specification as JSON and its numbers as a CSV link."""
+    """Pack a figure for the template: its specification as JSON and its numbers as CSV."""
     spec = str(drawn.to_json()).replace("<", "\\u003c")  # so that no text can end the script element
-    csv = base64.b64encode(data.to_csv(index=False).encode()).decode()
-    return Figure(id, caption, spec, f"data:text/csv;charset=utf-8;base64,{csv}", file)
+    return Figure(id, caption, spec, Numbers(file, data.to_csv(index=False)))

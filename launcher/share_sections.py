@@ -18,6 +18,7 @@ from launcher.loss_stats import analyse, stack
 from launcher.sections import Cell, Figure, Table, number, rate, text
 from launcher.share_stats import CELL, PHASES, baseline_cell, cells, ordered_columns, sentence, shares_by_cell
 from launcher.stats import NO_GROUP, with_columns
+from launcher.utterance_files import UtteranceFiles, is_empty, known_columns, parts
 
 MOST_DRAWN = 6  # cells; each is a figure per column and phase, and a page of fifty cannot be read
 NO_SHARES = "No audit was made in this study, so it is not known which utterances each reduction listens to."
@@ -52,8 +53,8 @@ class AuditSection:
 
 
 def audit_section(
-    shares: pd.DataFrame, exact: pd.DataFrame, losses: pd.DataFrame, results: pd.DataFrame, groups: Sequence[str],
-    *, axes: Sequence[str] = (), baseline: str | None = None,
+    shares: pd.DataFrame, exact: pd.DataFrame, losses: pd.DataFrame | UtteranceFiles, results: pd.DataFrame,
+    groups: Sequence[str], *, axes: Sequence[str] = (), baseline: str | None = None,
 ) -> AuditSection:  # fmt: skip
     """Compose the section; where the study varies more than reduction and seed, each cell of that for itself.
 
@@ -168,19 +169,22 @@ def _exact_table(exact: pd.DataFrame, cell_of: Mapping[str, str]) -> Table:
     return Table("shares-exact", caption, head, tuple(rows), "Gradients at all weights were not measured.")
 
 
-def losses_by_group(losses: pd.DataFrame, results: pd.DataFrame, groups: Sequence[str]) -> LossSection:
+def losses_by_group(losses: pd.DataFrame | UtteranceFiles, results: pd.DataFrame, groups: Sequence[str]) -> LossSection:
     """Analyse the losses of the final models, or of the initial ones while there is no final one.
 
     An utterance's loss is its mean over the trials of a variant, so that it counts once however many seeds there are.
     """
     column = groups[0] if groups else "group"
-    title = f"Losses by {column}"
-    missing = [name for name in ("phase", "trial_id", "loss", "labels", "utt_id", column) if name not in losses.columns]
-    if losses.empty or missing:
-        why = f" with {', '.join(missing)}" if len(losses) else ""
+    title, known = f"Losses by {column}", known_columns(losses)
+    missing = [name for name in ("phase", "trial_id", "loss", "labels", "utt_id", column) if name not in known]
+    if is_empty(losses) or missing:
+        why = f" with {', '.join(missing)}" if not is_empty(losses) else ""
         return LossSection(title, (f"No loss of an utterance{why} was recorded.",))
-    phase = "final" if (losses["phase"] == "final").any() else "initial"
-    found = _by_variant(losses, phase, results, column)
+    phase, splits, found = "final", set(), {}
+    for phase in ("final", "initial"):
+        splits, found = _by_variant(losses, phase, results, column)
+        if splits is not None:
+            break
     number_classes = max((len(one.frame["group"].cat.categories) for one in found.values()), default=0)
     if not found or number_classes > MOST_GROUPS:
         why = f"{column} has {number_classes} classes, too many to compare" if found else "no loss is finite"
@@ -188,33 +192,44 @@ def losses_by_group(losses: pd.DataFrame, results: pd.DataFrame, groups: Sequenc
     analysis = stack(
         {name: analyse(one, correlation_intervals=False) for name, one in found.items()}, "variant", one_family=True
     )
-    splits = ", ".join(sorted(map(str, losses["split"].dropna().unique()))) if "split" in losses else "not recorded"
-    lines = (f"Losses of the {phase} models in nats (split: {splits}). {analysis.method}", *analysis.notes)
+    of = ", ".join(sorted(splits or ())) if "split" in known else "not recorded"
+    lines = (f"Losses of the {phase} models in nats (split: {of}). {analysis.method}", *analysis.notes)
     return LossSection(title, lines, tuple(loss_tables(analysis, "losses", lead="variant")))
 
 
-def _by_variant(losses: pd.DataFrame, phase: str, results: pd.DataFrame, column: str) -> dict[str, Losses]:
-    """Return the losses of each variant in one phase, those that are not finite left out and counted."""
+def _by_variant(
+    losses: pd.DataFrame | UtteranceFiles, phase: str, results: pd.DataFrame, column: str
+) -> tuple[set[str] | None, dict[str, Losses]]:
+    """Return the splits of one phase, None without a row of it, and the losses of each variant, finite ones alone."""
     trials = with_columns(results, ["variant", "trial_id"])
-    code_N, ids = pd.factorize(losses["trial_id"])
-    code_N[(losses["phase"] != phase).to_numpy()] = -1
-    needed = [name for name in dict.fromkeys(["utt_id", column, "speaker", "loss", "labels"]) if name in losses.columns]
-    found = {}
+    needed = list(dict.fromkeys(["utt_id", column, "speaker", "loss", "labels"]))
+    found, splits = {}, None
     for name, of_variant in trials.groupby("variant", sort=False)["trial_id"]:
-        # One variant at a time: the table of a large study fits into memory, two copies may not.
-        chosen_N = np.flatnonzero(np.isin(code_N, np.flatnonzero(ids.isin(of_variant))))
-        part = losses[needed].iloc[chosen_N]
-        usable = part[np.isfinite(part["loss"].astype(float)) & np.isfinite(part["labels"].astype(float))]
-        if usable.empty:
+        means, lost = None, 0
+        for part in parts(losses, [*needed, "split"], set(of_variant), phase):
+            if part.empty:
+                continue
+            splits = {*(splits or ()), *(map(str, part["split"].dropna().unique()) if "split" in part else ())}
+            usable = part[np.isfinite(part["loss"].astype(float)) & np.isfinite(part["labels"].astype(float))]
+            lost += len(part) - len(usable)
+            means = _added(means, usable, [other for other in needed if other in usable.columns])
+        if means is None or means.empty:
             continue
-        kept = {other: "first" for other in needed if other not in ("utt_id", "loss")}
-        means = usable.groupby("utt_id", sort=False).agg({"loss": "mean", **kept})
+        means = means.reset_index()
         classes = means[column].astype(object).where(means[column].notna(), NO_GROUP).astype(str)
-        frame = pd.DataFrame({"group": pd.Categorical(classes, ordered=True), "loss": means["loss"].astype(float),
+        frame = pd.DataFrame({"group": pd.Categorical(classes, ordered=True),
+                              "loss": (means["loss"] / means["times"]).astype(float),
                               "length": means["labels"].astype(float)})  # fmt: skip
         if "speaker" in means:
             frame["speaker"] = means["speaker"].astype(object).where(means["speaker"].notna(), NO_GROUP).astype(str)
-        lost = len(part) - len(usable)
         note = (f"{name}: {count(lost, 'utterance')} without a finite loss left out.",) if lost else ()
         found[str(name)] = Losses(str(name), frame.reset_index(drop=True), {"group": column}, notes=note)
-    return found
+    return splits, found
+
+
+def _added(sums: pd.DataFrame | None, rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Add the losses of some rows to the sums so far, by utterance; of all else the first value is kept."""
+    how = {"loss": "sum", "times": "sum", **{name: "first" for name in columns if name not in ("utt_id", "loss")}}
+    rows = rows[list(columns)].assign(times=1)
+    rows = rows if sums is None else pd.concat([sums.reset_index(), rows])
+    return rows.groupby("utt_id", sort=False).agg(how)

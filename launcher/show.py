@@ -34,7 +34,7 @@ def results_table(
         3 when some trials failed, else 0.
     """
     if as_json:
-        rows = [_plain(row) for row in frame.drop(columns=["config"]).to_dict("records")]
+        rows = [plain(row) for row in frame.drop(columns=["config"]).to_dict("records")]
         head = {"study": study["study"], **(extra or {}), "noise_floor": noise.as_json(floor)}
         click.echo(json.dumps({**head, "trials": rows}, indent=1))
     else:
@@ -70,15 +70,16 @@ def _text_table(frame: Any, axes: Mapping[str, Sequence[Any]]) -> str:
     return shown.to_string(index=False)
 
 
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+def plain(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return what is known of a trial as JSON can hold it: a number that is not finite is null."""
     return {
         str(name): None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in row.items()
     }
 
 
-def failures(tables: results.Tables, console: Console) -> None:
-    """Say which trials failed and why."""
-    failed = tables.results[tables.results["status"] == "failed"]
+def failures(frame: pd.DataFrame, console: Console) -> None:
+    """Say which trials of a results table failed, and why."""
+    failed = frame[frame["status"] == "failed"]
     for name, error in zip(failed["trial_id"], failed["error"]):
         console.print(f"failed: {name}: {error}", style="red", markup=False, highlight=False)

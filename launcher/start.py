@@ -11,9 +11,14 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
-from launcher import apart, handover, progress, results
+from launcher import apart, handover, progress, pruning, ray_file, results
+from launcher.config import ConfigurationError
 from launcher.study import Prepared, Study, Trial
 
+_UNWRITABLE = (
+    "{out} cannot be written to: {why}; all trials stopped behind their last checkpoints. "
+    "Make room and give the same command again"
+)
 MAX_BREAKDOWNS = 3
 """How often in a row Ray is started again although no trial got further."""
 
@@ -86,26 +91,35 @@ def run(
 
     Raises:
         Halted: nothing can be written, or Ray broke down again and again.
+        ConfigurationError: early stopping is asked for and no trial is scored while it trains.
     """
+    if placing.early_stopping:
+        pruning.check(todo)
     stop_file = out.resolve() / f".stop-{os.getpid()}"
     handover.describe(todo, handover.take_up(todo, rows, out, launch, console), out)
     stop_file.unlink(missing_ok=True)  # of an earlier launch that was killed and had this number
     jobs = [_job(study, trial, data, out, stop_file) for trial in todo]
-    in_vain = 0
+    in_vain, broke_down = 0, False
     try:
         while jobs:
             before = _progress_of(out)
             order = Order(trials, rows, jobs, study.train_fn, placing, out, stop_file, console.width)
             try:
-                outcome = apart.call(schedule, order, log=out / "ray.log")
-                return _concluded(outcome, out)
+                return _concluded(apart.call(schedule, order, log=out / "ray.log"), out)
+            except OSError as error:
+                raise Halted(_UNWRITABLE.format(out=out, why=error)) from error
+            except ConfigurationError as error:
+                if not broke_down:
+                    raise
+                raise _gave_up(out, f"Ray broke down, then: {error}") from error
             except apart.BrokenOff as error:
-                in_vain = in_vain + 1 if _progress_of(out) == before else 0
-                if in_vain >= MAX_BREAKDOWNS or stop_file.exists():
-                    raise Halted(
-                        f"Ray broke down {in_vain} times and no trial got further, last: {error}. `python launch.py doctor` "
-                        "looks for the reason; the same command goes on from the last checkpoints"
-                    ) from error
+                if error.was_asked or stop_file.exists():
+                    console.print(f"Ray broke down while trials stopped ({error})", markup=False, highlight=False)
+                    return True
+                broke_down, in_vain = True, in_vain + 1 if _progress_of(out) == before else 0
+                if in_vain >= MAX_BREAKDOWNS:
+                    told = f"Ray broke down {in_vain} times and no trial got further, last: {error}"
+                    raise _gave_up(out, told) from error
                 console.print(
                     f"Ray broke down ({error}); starting it again", style="yellow", markup=False, highlight=False
                 )
@@ -114,7 +128,8 @@ def run(
             jobs = [job for job in jobs if job["trial_id"] not in ended]
         return False
     finally:
-        stop_file.unlink(missing_ok=True)
+        if stop_file.exists():
+            stop_file.unlink()
 
 
 def schedule(order: Order, terminal: TextIO) -> Any:
@@ -129,7 +144,7 @@ def schedule(order: Order, terminal: TextIO) -> Any:
     placing, console = order.placing, Console(file=terminal, width=order.width, soft_wrap=not terminal.isatty())
     where = "starting Ray ..." if placing.address is None else f"connecting to {placing.address} ..."
     console.print(where, markup=False, highlight=False)
-    with cluster.connected(placing.address) as connected:
+    with cluster.connected(placing.address) as connected, ray_file.told(order.out, connected.dashboard):
         sizing = cluster.size(
             connected, len(order.jobs), workers=placing.workers, backend=placing.backend,
             max_concurrent=placing.max_concurrent, gpus_per_worker=placing.gpus_per_worker,
@@ -149,14 +164,19 @@ def schedule(order: Order, terminal: TextIO) -> Any:
             )  # fmt: skip
 
 
+def _gave_up(out: Path, why: str) -> Halted:
+    """Write down how the trials stand, for whoever comes back."""
+    results.write_tables(out)
+    return Halted(
+        f"{why}. `python launch.py doctor` looks for the reason; the same command goes on from the last checkpoints"
+    )
+
+
 def _concluded(outcome: Any, out: Path) -> bool:
     if outcome is None:  # a second Ctrl-C
         return True
     if outcome.halted is not None:
-        raise Halted(
-            f"{out} cannot be written to: {outcome.halted}; all trials stopped behind their last checkpoints. "
-            "Make room and give the same command again"
-        )
+        raise Halted(_UNWRITABLE.format(out=out, why=outcome.halted))
     return outcome.interrupted
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from launcher.config import Configuration, ConfigurationError
+from launcher.config_resolve import MARGIN
 from launcher.identity import DEFAULT_SEED, digest_of, what_matters
 
 SEED = "Trainer Arguments.seed"
@@ -81,6 +82,7 @@ class Study:
         prepare: "module:function" that makes the data ready; see `Prepared`.
         baseline: variant that the others are compared with; None: the first.
         groups: columns by which scores are split.
+        margin: differences of WER within it count as none.
         results_version: version of the training code, as far as it changes numbers.
         data_fingerprint: hash of the data; set once they are prepared.
         weights: hash of the content of each local checkpoint that trials start from, by its path.
@@ -101,6 +103,7 @@ class Study:
     weights: Mapping[str, str] = field(default_factory=dict)
     probe: str = ""
     runs: int = 1
+    margin: float = MARGIN
 
     def trials(self) -> tuple[Trial, ...]:
         """List the trials in the order of the plan, each once; further runs of the baseline's first trial come last.
@@ -186,6 +189,7 @@ def make(
         groups=tuple(dict.fromkeys((*configuration.groups, *(("split",) if several else ())))),
         results_version=results_version,
         probe=probe,
+        margin=configuration.margin,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from rich.table import Table
 from launcher import live, progress, results, show
 from launcher.live import Holder
 
-ENDED = ("done", "failed", "pruned")
+ENDED = results.ENDED
 _TOLD = ("status", "update", "updates", "wer", "cer", "nll_per_label", "seconds", "error")
 _TELLS = ("status", "update", "error")
 
@@ -82,7 +81,7 @@ class Snapshot:
 
 
 def once(folder: Path, *, as_json: bool) -> int:
-    """Print the results table as it is now, with the trials that run.
+    """Print the results table as it is now, with the trials that run, and to stderr why trials failed.
 
     Returns:
         3 when some trials failed, else 0.
@@ -92,8 +91,12 @@ def once(folder: Path, *, as_json: bool) -> int:
     holder = live.holder(folder / live.LOCK)
     for place in frame.index[frame["status"] == "interrupted"]:
         row = live.outcome(results.trial_folder(folder, str(frame.loc[place, "trial_id"])), holder)
-        frame.loc[place, "status"] = row["status"]
-    return show.results_table(study, frame, as_json=as_json, floor=show.noise_floor(folder, frame))
+        if row["status"] == "running":  # one that has ended since keeps the status that goes with its empty scores
+            frame.loc[place, "status"] = "running"
+    code = show.results_table(study, frame, as_json=as_json, floor=show.noise_floor(folder, frame))
+    if not as_json:
+        show.failures(frame, Console(stderr=True, soft_wrap=True))
+    return code
 
 
 def follow(folder: Path, interval: float, *, as_json: bool) -> int:
@@ -114,19 +117,30 @@ def follow(folder: Path, interval: float, *, as_json: bool) -> int:
         if console.is_terminal and not as_json:
             _redraw(snapshot, interval, console)
         else:
-            for change in changes(snapshot, interval):
-                click.echo(json.dumps(_plain(change)) if as_json else line(change))
+            for change in changes(snapshot, interval, Console(stderr=True, soft_wrap=True)):
+                click.echo(json.dumps(show.plain(change)) if as_json else line(change))
     except KeyboardInterrupt:
         return show.EXIT_DONE
     failed = any(row["status"] == "failed" for row in snapshot.rows.values())
     return show.EXIT_FAILED_TRIALS if failed else show.EXIT_DONE
 
 
-def changes(snapshot: Snapshot, interval: float) -> Iterator[dict[str, Any]]:
-    """Yield what changed: first every trial as it is, then each that has moved, until all have ended."""
+def changes(snapshot: Snapshot, interval: float, remarks: Console) -> Iterator[dict[str, Any]]:
+    """Yield what changed: first every trial as it is, then each that has moved, until all have ended.
+
+    Args:
+        snapshot: of the study.
+        interval: seconds between two readings.
+        remarks: is told who runs the study, whenever that changes.
+    """
     told: dict[str, tuple[Any, ...]] = {}
+    said = ""
     while True:
         snapshot.read()
+        if (caption := _caption(snapshot)) != said:
+            said = caption
+            if caption:
+                remarks.print(caption, markup=False, highlight=False)
         for name, row in snapshot.rows.items():
             state = tuple(row.get(key) for key in _TELLS)
             if told.get(name) != state:
@@ -179,9 +193,3 @@ def _redraw(snapshot: Snapshot, interval: float, console: Console) -> None:
             time.sleep(interval)
             snapshot.read()
             screen.refresh()
-
-
-def _plain(change: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in change.items()
-    }

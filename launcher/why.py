@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pyarrow.parquet
+from pydantic import ValidationError
 
 from launcher import config, results
 from launcher.config import Configuration, ConfigurationError
@@ -141,9 +142,15 @@ def _worked_out(
     """Work out what an id is the hash of, from study.json; whether it is right is told by the hash itself."""
     if not sections or not study:
         return None
-    configuration = Configuration(
-        dict(sections[TRAINER]), TrainingConfiguration(**sections[TRAINING]), ModelConfiguration(**sections[MODEL]), {}
-    )
+    try:
+        configuration = Configuration(
+            dict(sections[TRAINER]),
+            TrainingConfiguration(**sections[TRAINING]),
+            ModelConfiguration(**sections[MODEL]),
+            {},
+        )
+    except ValidationError:  # a version of lossgrid with other keys wrote it
+        return None
     identity: dict[str, Any] = {
         "configuration": what_matters(configuration),
         "data": study["data"]["fingerprint"],

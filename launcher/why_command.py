@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from launcher import trial_search, why
+from launcher import progress, trial_search, why
 from launcher.config import ConfigurationError
 from launcher.trial_search import Place
 from launcher.why import Difference, Known
@@ -63,6 +63,7 @@ def _described(known: Known) -> dict[str, Any]:
         "trial_id": known.place.trial_id,
         "folder": str(known.place.folder),
         "status": known.outcome["status"],
+        "error": known.outcome.get("error"),
         "identity_known": known.identity is not None,
     }
 
@@ -85,6 +86,8 @@ def _text(one: Known, other: Known, makes: list[Difference] | None, content: dic
     if idle:
         title = "What differs besides" if makes is None else "What differs without effect on the ids"
         lines += ["", f"{title} (A | B):", *_lines(idle)]
+    lines += [f"{name} failed: {progress.first_line(known.outcome.get('error'))}"
+              for name, known in (("A", one), ("B", other)) if known.outcome["status"] == "failed"]  # fmt: skip
     if content["outcome"] and not content["same_trial"]:
         lines += ["", "What came out (A | B):"]
         lines += [

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables import failures, tables
+from trainables.errors import DataError
 
 _LAUNCH_ENDED = "launch ended"
 _WAIT_SECONDS, _POLL_SECONDS = 120.0, 0.2
@@ -55,9 +56,9 @@ def begin(folder: Path, launch: str) -> int:
     if record["open"]:  # its launch was killed: nobody was left to say so
         _append(record, _LAUNCH_ENDED, "")
     record |= {"attempts": record["attempts"] + 1, "open": True, "launch": launch}
-    tables.write_json(record, folder / "attempts.json")
-    for ending in ("failure.json", "pruned.json", "prune"):
+    for ending in ("failure.json", "pruned.json", "prune"):  # first: an attempt of this launch must not show an old end
         (folder / ending).unlink(missing_ok=True)
+    tables.write_json(record, folder / "attempts.json")
     return sum(entry["class"] == failures.OUT_OF_MEMORY for entry in record["ended"])
 
 
@@ -88,9 +89,18 @@ def fail(folder: Path, error: BaseException) -> bool:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Read what is known of the attempts at a trial."""
+    """Read what is known of the attempts at a trial.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     path = folder / "attempts.json"
-    known: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        known: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise DataError(
+            f"{path} is damaged ({error}); remove it, and the trial goes on from its last checkpoint"
+        ) from error
     return {"attempts": 0, "open": False, "launch": "", "ended": [], **known}
 
 

@@ -48,12 +48,19 @@ class StopOnRequest(TrainerCallback):
         self.stop_file, self.prune_file = stop_file, prune_file
         self.device, self.updates_per_epoch = device, updates_per_epoch
         self.stopped = self.pruned = False
+        self._saved_at = -1
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Remember which update has its checkpoint: writing into it once more would break its seal."""
+        self._saved_at = state.global_step
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
         """Look for the stop file after each update inside an epoch."""
-        if state.global_step % self.updates_per_epoch:
+        # A checkpoint that an undisturbed trial would not have must not become that of the best model.
+        might_be_best = args.load_best_model_at_end and control.should_evaluate and not control.should_save
+        if state.global_step % self.updates_per_epoch and not might_be_best:
             self._stop_if_asked(state, control)
         return control
 
@@ -64,7 +71,8 @@ class StopOnRequest(TrainerCallback):
         wanted = [float(self.stop_file.exists()), float(self.prune_file.exists())]
         stop, prune = distributed.add(wanted, self.device)
         if stop or prune:
-            self.stopped = control.should_save = control.should_training_stop = True
+            self.stopped = control.should_training_stop = True
+            control.should_save = self._saved_at != state.global_step
             self.pruned = prune > 0 and not stop
 
     def on_epoch_end(

@@ -73,8 +73,13 @@ def train_fn(config: Mapping[str, Any], session: Session | None = None) -> str:
     """
     trial = Trial.from_config(config)
     with attempts.held(trial.folder) if distributed.rank() == 0 else nullcontext():
+        if distributed.rank() == 0:
+            for torn in trial.folder.glob(".*.part"):  # nobody else writes here now
+                torn.unlink(missing_ok=True)
         if (trial.folder / "result.json").is_file():
-            return DONE  # its worker died after the last file was written
+            if distributed.rank() == 0:
+                _tidy(trial)  # its worker died after the last file was written
+            return DONE
         try:
             trial = _begin(trial)
             status = _run(trial, session or RayTrainSession())
@@ -134,10 +139,15 @@ def _run(trial: Trial, session: Session) -> str:
             board.close(scores)
         measured["seconds"] = time.perf_counter() - clock
         tables.write_json(_result(trial, scores, measured), trial.folder / "result.json")
-        shutil.rmtree(trial.folder / "checkpoints", ignore_errors=True)
-        (trial.folder / progress_file.NAME).unlink(missing_ok=True)
+        _tidy(trial)
     distributed.wait_for_all()
     return DONE
+
+
+def _tidy(trial: Trial) -> None:
+    """Drop what only a trial that is not done needs."""
+    shutil.rmtree(trial.folder / "checkpoints", ignore_errors=True)
+    (trial.folder / progress_file.NAME).unlink(missing_ok=True)
 
 
 def _audit(
@@ -168,6 +178,8 @@ def _train(trial: Trial, trainer: UpdateTrainer, session: Session, measured: dic
     for callback in (behind, stop, early, history, Reporter(session), progress, board):
         if callback is not None:
             trainer.add_callback(callback)
+    if distributed.rank() == 0:
+        checkpoints.drop_torn(trainer.checkpoints)
     checkpoint = checkpoints.newest(trainer.checkpoints)
     if resuming.train(trainer, checkpoint, early.is_over if early is not None else None) and early is not None:
         early.stopped = True
@@ -233,6 +245,7 @@ def _save_model(
     (folder / "vocab.json").write_text(vocabulary.as_json(), encoding="utf-8")
     tokenizer = transformers.Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
     Wav2Vec2Processor(feature_extractor=features, tokenizer=tokenizer).save_pretrained(folder)
+    checkpoints.flush(folder)  # before result.json says that the trial is done
 
 
 def _result(trial: Trial, scores: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
-import os, signal, sys, time
+import multiprocessing.context, os, signal, sys, time
 from pathlib import Path
 
 from launcher import apart
@@ -39,26 +39,35 @@ def work(what, terminal):
             terminal.flush()
             time.sleep(60)
         except KeyboardInterrupt:
+            terminal.write("finishing a checkpoint\\n")
             return "asked to stop"
     return [what]
 
 
 if __name__ == "__main__":
+    if os.environ.get("EARLY"):
+        started = multiprocessing.context.SpawnProcess.start
+
+        def start_and_interrupt(process):
+            started(process)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        multiprocessing.context.SpawnProcess.start = start_and_interrupt
     try:
         print(apart.call(work, sys.argv[1], log=Path(sys.argv[2])))
     except apart.BrokenOff as error:
-        print("broken off:", error)
+        print("broken off:", error, "" if not error.was_asked else "(after a wish)")
     except ConfigurationError as error:
         print("request:", error)
 """
 
 
-def start(folder: Path, what: str) -> subprocess.Popen[str]:
+def start(folder: Path, what: str, *before: str, **more: str) -> subprocess.Popen[str]:
     program = folder / "program.py"
     program.write_text(PROGRAM)
     return subprocess.Popen(
-        [sys.executable, str(program), what, str(folder / "log")], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [*before, sys.executable, str(program), what, str(folder / "log")], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env={**os.environ, "PYTHONPATH": str(ROOT), **more},
     )  # fmt: skip
 
 
@@ -101,3 +110,35 @@ def test_the_work_ends_when_the_launch_is_killed(tmp_path: Path) -> None:
     process.wait()
     _, alive = psutil.wait_procs([worker], timeout=30)
     assert not alive
+
+
+def test_an_interrupt_that_comes_before_the_work_has_begun_is_not_lost(tmp_path: Path) -> None:
+    stdout, _ = start(tmp_path, "wait", EARLY="1").communicate(timeout=60)
+    assert stdout in ("None\n", "asked to stop\n")
+
+
+def test_a_job_in_the_background_of_a_script_can_be_stopped(tmp_path: Path) -> None:
+    ignoring = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    process = start(tmp_path, "wait", sys.executable, "-c", ignoring)
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    stdout, _ = process.communicate(timeout=60)
+    assert stdout == "asked to stop\n"
+
+
+def test_work_outlives_the_terminal_that_shows_it_and_hears_of_its_end_once(tmp_path: Path) -> None:
+    process = start(tmp_path, "wait")
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.stderr.readline()
+    process.stderr.close()  # the window is closed: whoever writes there gets an error
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 0
+    log = (tmp_path / "log").read_text()
+    assert "nothing is shown any more: the terminal is gone" in log
+    assert log.endswith("asked to stop\n")

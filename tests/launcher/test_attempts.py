@@ -101,3 +101,23 @@ def test_kills_for_memory_are_read_from_the_counters_of_the_system(tmp_path: Pat
     assert not watch.ran_out()
     events.write_text("low 0\noom_kill 5\n")
     assert watch.ran_out()
+
+
+@pytest.mark.parametrize("name", ["failure.json", "pruned.json"])
+def test_an_end_that_an_earlier_launch_left_is_none_for_a_launch_that_runs_the_trial_again(tmp_path, name: str) -> None:
+    write(tmp_path, ["error"], is_open=False)
+    (tmp_path / name).write_text('{"error": "of old"}')
+    verdicts = [attempts.settle(tmp_path, "two", RuntimeError("no node has room")) for _ in range(4)]
+    assert verdicts == [Verdict.AGAIN] * 3 + [Verdict.ENDED]
+    assert results.outcome(tmp_path)["error"] == "worker lost 4 times in this launch, last: no node has room"
+
+
+def test_an_end_that_cannot_be_written_down_is_told_and_not_taken_for_a_lost_worker(tmp_path: Path) -> None:
+    folder = tmp_path / "trial"
+    folder.touch()  # a file where the folder should be: nobody can write there, root neither
+    with pytest.raises(results.ResultsError, match="cannot write"):
+        attempts.settle(folder, "one", OSError("No space left on device"))
+
+
+def test_the_reason_of_a_halt_is_what_the_worker_said(tmp_path: Path) -> None:
+    assert attempts.reason(write(tmp_path, ["error", "storage"], is_open=False)) == "storage"

@@ -91,7 +91,11 @@ def test_models_that_were_loaded_are_told_apart() -> None:
     )
     (column,) = found.columns
     assert [when for when, _ in column.figures] == ["load_model=A: As it stands", "load_model=B: As it stands"]
-    assert len({figure.id for _, figure in column.figures}) == len({figure.file for _, figure in column.figures}) == 2
+    assert (
+        len({figure.id for _, figure in column.figures})
+        == len({figure.numbers.file for _, figure in column.figures})
+        == 2
+    )
     assert column.table.head[:4] == ("cell", "reduction", "group", "model")
     told = {tuple(cell.text for cell in row[:3]): row[5] for row in column.table.rows}
     for model, share in MODELS.items():

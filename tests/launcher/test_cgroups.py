@@ -68,4 +68,4 @@ def test_limits_that_ray_cannot_see_are_a_warning(tmp_path: Path, where: str, li
     assert cores.level == (level if os.cpu_count() != 1 else OK)
     memory = doctor_machine.memory(root, membership, tight=0)
     assert memory[-1].level == level
-    assert "of 10.0 GB are free" in memory[0].text
+    assert "of 10 GB are free: room for 2 trials" in memory[0].text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
@@ -65,3 +66,12 @@ def test_a_trial_that_needs_more_devices_than_there_are_is_refused() -> None:
         size(gpus=2, workers=3, backend="train")
     with pytest.raises(ConfigurationError, match="--workers 2 needs --backend train"):
         size(workers=2)
+
+
+def test_a_cluster_that_is_gone_is_told_at_once() -> None:
+    with socket.socket() as probe:  # bound and not listening: nobody answers, and nobody else takes the port
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+        with pytest.raises(ConfigurationError, match=f"no Ray cluster answers at --address '{address}'"):
+            with cluster.connected(address):
+                pass

@@ -11,6 +11,7 @@ from permissions import without_permission
 
 from launcher import doctor_folder
 from launcher.findings import FAULT, OK, WARNING
+from tests.launcher.studies import ONE_ATTEMPT, locked, put
 
 
 def a_study(folder: Path, *names: str) -> Path:
@@ -106,3 +107,29 @@ def test_a_checkout_tells_its_commit_and_how_many_files_differ(tmp_path: Path) -
     (tmp_path / "a").write_text("2")
     (tmp_path / "b").write_text("new")
     assert doctor_folder.git(tmp_path)[0].text == f"commit {sha}, 2 files differ: results carry a patch"
+
+
+def test_a_trial_that_runs_is_not_called_interrupted(tmp_path: Path) -> None:
+    folder = a_study(tmp_path, "a", "b")
+    with locked(folder / ".lock"):
+        put(folder, "a", attempts={**ONE_ATTEMPT, "open": True})
+        (finding,) = doctor_folder.study(folder)
+    assert "1 running, 1 pending; in use by process 7 on ward" in finding.text
+
+
+def test_audio_that_is_decoded_already_is_not_called_half_written(tmp_path: Path) -> None:
+    folder = a_study(tmp_path, "a")
+    write(folder / "stores" / ".corpus-1a2b3c4d.part" / "audio" / "00000.arrow", "whole")
+    (finding,) = doctor_folder.study(folder)
+    assert finding.level == OK
+
+
+def test_files_of_studies_in_the_checkout_are_no_change_of_the_code(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "-m", "first")
+    a_study(tmp_path / "studies" / "first", "a")
+    assert doctor_folder.git(tmp_path)[0].text.endswith(", unchanged")

@@ -90,10 +90,10 @@ def test_a_torch_that_hangs_does_not_take_the_doctor_with_it(tmp_path: Path, mon
     ({}, [], OK, "no GPU here"),
     ({"build": None}, [CARD], WARNING, "built for CPUs alone"),
     ({}, [CARD], WARNING, "sees no device"),
-    ({"devices": [H200]}, [CARD], OK, "H200, 141.0 GB, capability 9.0, bf16"),
+    ({"devices": [H200]}, [CARD], OK, "H200, 141 GB, capability 9.0, bf16"),
     ({"devices": [H200], "bf16": False}, [CARD], OK, "no bf16"),
     ({"devices": [{**H200, "capability": [7, 0]}]}, [CARD], FAULT, "no kernels for it"),
-    ({"devices": [H200]}, [Card("H200", "570.1", 141 * GB, 100 * GB)], WARNING, "100.0 GB of 141.0 GB are in use"),
+    ({"devices": [H200]}, [Card("H200", "570.1", 141 * GB, 100 * GB)], WARNING, "100 GB of 141 GB are in use"),
 ])  # fmt: skip
 def test_torch_and_the_driver_are_looked_at_together(torch, cards, level, told) -> None:
     last = doctor_software.torch_findings({**TORCH, **torch}, cards)[-1]

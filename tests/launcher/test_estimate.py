@@ -28,7 +28,7 @@ def sample(seconds: float, **changes: Any) -> Sample:
 
 def left(missing: list[Missing], samples: list[Sample], concurrent: int = 1, start_up: float = 0.0) -> estimate.Time:
     return estimate.time_left(
-        missing, samples, concurrent=concurrent, start_up=start_up, backend="train", train_utterances=DATA
+        missing, samples, concurrent=concurrent, start_up=start_up, assumed=10.0, train_utterances=DATA
     )
 
 
@@ -117,3 +117,17 @@ def test_updates_are_not_guessed_where_the_data_are_filtered() -> None:
     assert estimate.updates(sections(split="independent"), 100) is None
     assert estimate.updates(sections(split="independent", max_steps=7), 100) == 7
     assert estimate.updates(sections(do_train=False), 100) == 0
+
+
+def test_what_comes_before_the_first_trial_of_a_device_counts_once() -> None:
+    assert estimate.makespan([7.0] * 4, 2, first=5.0) == 5 + 2 * 7
+    found = estimate.time_left(
+        [Missing(sections())] * 4,
+        [sample(7.0)],
+        concurrent=2,
+        start_up=None,
+        assumed=0.0,
+        train_utterances=DATA,
+        first=5.0,
+    )
+    assert found.seconds.middle == 5 + 2 * 7

@@ -13,10 +13,12 @@ import pytest
 from click.testing import CliRunner
 from plotly.offline import get_plotlyjs
 
-from launcher import plots, report, results, sections, stats
+from launcher import comparison_sections, plots, report, results, stats
 from launcher.answer import answer
 from launcher.cli import cli
+from launcher.comparisons import comparisons, group_rates
 from launcher.noise import NoiseFloor, as_json, noise_floor
+from launcher.tallies import tally
 from tests.launcher.report_tables import EMPTY, Tables, study_tables, with_repeats, write_study
 
 PLAIN = study_tables(num_utterances=40)
@@ -106,13 +108,13 @@ def test_a_repeat_is_never_counted_as_another_seed() -> None:
         ours, alone = (stats.summary_by_variant(tables.results, name) for tables in (repeated, PLAIN))
         pd.testing.assert_frame_equal(ours, alone)
     for compare in (
-        lambda tables: stats.paired_to_baseline(tables.results, tables.utterances, "reduction=mean"),
-        lambda tables: stats.group_table(tables.utterances, tables.results, "group"),
+        lambda tables: comparisons(tables.results, tally(tables.results, tables.utterances), "reduction=mean"),
+        lambda tables: group_rates(tables.results, tally(tables.results, tables.utterances, ["group"]), "group"),
         lambda tables: plots.curve_table(tables.history, tables.results, "nll_per_label"),
     ):
         pd.testing.assert_frame_equal(compare(repeated), compare(PLAIN))
     assert plots.seed_strip(repeated.results) == plots.seed_strip(PLAIN.results)
-    assert sections.strip_figure(repeated.results) == sections.strip_figure(PLAIN.results)
+    assert comparison_sections.strip_figure(repeated.results) == comparison_sections.strip_figure(PLAIN.results)
 
 
 def test_all_of_a_report_but_the_noise_floor_and_the_list_of_trials_is_the_same_with_repeats() -> None:
@@ -127,16 +129,18 @@ def test_all_of_a_report_but_the_noise_floor_and_the_list_of_trials_is_the_same_
     ours = report.content(replace(apart(0.0), shares=shares))
     alone = report.content(replace(PLAIN, shares=shares.iloc[:2]))
     assert alone["audit"].columns
-    assert {name for name in alone if ours[name] != alone[name]} == {"noise", "trials", "progress"}
+    of_all_trials = {"trials", "progress", "cost", "made_with"}
+    assert {name for name in alone if ours[name] != alone[name]} == {"noise", *of_all_trials}
 
 
 def test_differences_below_the_floor_are_marked_and_others_are_not() -> None:
-    paired = stats.paired_to_baseline(PLAIN.results, PLAIN.utterances, "reduction=mean")
+    paired = comparisons(PLAIN.results, tally(PLAIN.results, PLAIN.utterances), "reduction=mean")
     named = paired.set_index("variant")["difference"]
     between = (named["reduction=per_frame"], named["reduction=sum"])
     assert abs(between[0]) < abs(between[1])
     smaller, larger = (floor_of(apart(wer)) for wer in (-(abs(between[0]) + abs(between[1])) / 2, 0.6))
-    table = sections.main_table(PLAIN.results, paired, "reduction=mean", smaller)
+    marks = comparisons(PLAIN.results, tally(PLAIN.results, PLAIN.utterances), "reduction=mean", noise=smaller)
+    table = comparison_sections.main_table(PLAIN.results, marks)
     marked = {row[0].text for row in table.rows if "within the noise floor" in row[3].text}
     assert marked == {"reduction=per_frame"}
     summary = stats.summary_by_variant(PLAIN.results, "wer")

@@ -171,13 +171,8 @@ def test_the_time_is_told_with_its_range_its_end_and_what_it_comes_from() -> Non
     found = Estimate(6, "4 finished trials", time, Disk(2e9, 3e9, 10**10), 2, "2 CPU cores here")
     text = "\n".join(planning.summary([{"status": "pending"}] * 6, found, NOW))
     assert "about 12 min (10 min to 14 min), until 12:12 if begun now, 2 at a time (2 CPU cores here)" in text
-    assert "from 4 finished trials, with 8 s of start-up each; 1 trials of a kind not measured yet" in text
+    assert "from 4 finished trials, with 8 s of start-up each; 1 trials of a model not measured yet" in text
     assert "checkpoints while running: 2 GB, what stays: 3 GB; free: 10 GB" in text
-
-
-@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (2_345_678, "2.35 MB")])
-def test_bytes_are_written_in_powers_of_a_thousand(count: float, text: str) -> None:
-    assert planning.size(count) == text
 
 
 def test_a_probe_tells_what_trials_will_take_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -201,3 +196,26 @@ def test_a_probe_without_a_plan_is_refused() -> None:
                           text=True, cwd=ROOT)  # fmt: skip
     assert done.returncode == 2
     assert "--probe belongs to --plan" in done.stderr
+
+
+def test_what_another_model_took_tells_no_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = study("reduction=sum", "seed=1", "model_type=tiny,multitask")
+    first, _ = made.trials()
+    put(tmp_path, first.trial_id, attempts=ONE_ATTEMPT, result=finished(30.0))
+    for as_json in (False, True):
+        console = Console(stderr=True, width=1000)
+        planning.execute(made, made.trials(), Data(), tmp_path, Asked(PLACING, as_json=as_json), console)
+    captured = capsys.readouterr()
+    assert "time left: not known, 1 finished trials have another model; --plan --probe tries one" in captured.err
+    found = json.loads(captured.out[captured.out.index("{\n") :])["estimate"]
+    assert (found["seconds"], found["trials_of_unknown_time"]) == (None, 1)
+
+
+def test_trials_of_which_only_the_last_attempt_was_timed_tell_no_time(tmp_path: Path, capsys) -> None:
+    put(tmp_path, ONE, attempts=ONE_ATTEMPT, result={**finished(1.0), "resumed": True})
+    _, told = planned(tmp_path, capsys)
+    assert "time left: not known, those that are done were interrupted on the way" in told
+
+
+def test_of_two_sizes_the_larger_counts_and_what_is_not_known_hides_nothing() -> None:
+    assert disk_estimate.larger(Sizes(1, None, 3), Sizes(2, 5)) == Sizes(2, 5, 3)

@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 import pytest
 
 from launcher import plots
-from launcher.stats import group_table
+from launcher.comparisons import group_rates
+from launcher.tallies import tally
 from tests.launcher.report_tables import EMPTY, study_tables
 
 PAPERS = ("#ffffff", "#14171b")  # the two backgrounds of the report
@@ -46,32 +47,54 @@ def test_every_finished_seed_is_a_point_and_the_mean_is_marked() -> None:
 
 def test_bars_have_the_rates_of_the_group_table() -> None:
     tables = study_tables()
-    table = group_table(tables.utterances, tables.results, "group")
+    table = group_rates(tables.results, tally(tables.results, tables.utterances, ["group"]), "group")
     first = traces_of(plots.group_bars(table))[0]
     assert list(first.y) == pytest.approx(list(table.loc[table["variant"] == first.name, "wer"] * 100))
 
 
 def test_a_variant_keeps_its_colour_when_another_has_no_bars() -> None:
     tables = study_tables()
-    table = group_table(tables.utterances, tables.results, "group")
+    table = group_rates(tables.results, tally(tables.results, tables.utterances, ["group"]), "group")
     variants = list(tables.results["variant"].unique())
     bars = traces_of(plots.group_bars(table[table["variant"] != variants[0]], variants))
     assert bars[0].name == variants[1]
     assert bars[0].marker.color == plots.PALETTE[1]
 
 
+def curves(history: pd.DataFrame, results: pd.DataFrame, metric: str) -> go.Figure:
+    points = plots.curve_table(history, results, metric)
+    return plots.learning_curves(points, list(results["variant"].unique()), metric)
+
+
 def test_the_mean_curve_is_over_finished_trials_and_the_others_are_dotted() -> None:
     results = pd.DataFrame({"trial_id": ["x", "y"], "variant": "v", "status": ["done", "failed"]})
     history = pd.DataFrame({"trial_id": ["x", "x", "y"], "update": [1, 2, 1], "nll_per_label": [4.0, 2.0, 90.0]})
-    finished, failed, mean = traces_of(plots.learning_curves(history, results, "nll_per_label"))
+    failed, mean = traces_of(curves(history, results, "nll_per_label"))
     assert list(mean.y) == [4.0, 2.0]
-    assert (finished.line.dash, failed.line.dash) == ("solid", "dot")
-    assert [trace.showlegend for trace in (finished, failed, mean)] == [False, False, True]
+    assert (failed.line.dash, mean.line.dash) == ("dot", "solid")
+    assert [trace.showlegend for trace in (failed, mean)] == [False, True]
+
+
+def test_the_band_goes_from_the_lowest_to_the_highest_finished_seed_around_their_mean() -> None:
+    results = pd.DataFrame({"trial_id": list("xyz"), "variant": "v", "status": ["done", "done", "interrupted"]})
+    history = pd.DataFrame({"trial_id": list("xxyyz"), "update": [1, 2, 1, 2, 1], "loss": [4.0, 2.0, 8.0, 3.0, 99.0]})
+    bands = plots.band_table(plots.curve_table(history, results, "loss"))
+    assert bands[["trials", "low", "mean", "high"]].to_numpy().tolist() == [[2, 4, 6, 8], [2, 2, 2.5, 3]]
+    band = traces_of(curves(history, results, "loss"))[0]
+    assert (list(band.x), list(band.y)) == ([1, 2, 2, 1], [8, 3, 2, 4])
+
+
+def test_one_seed_has_no_band_and_while_none_has_finished_all_are_averaged() -> None:
+    results = pd.DataFrame({"trial_id": ["x", "y"], "variant": ["v", "w"], "status": ["done", "running"]})
+    history = pd.DataFrame({"trial_id": ["x", "y"], "update": [1, 1], "loss": [4.0, 6.0]})
+    assert all(trace.fill != "toself" for trace in traces_of(curves(history, results, "loss")))
+    bands = plots.band_table(plots.curve_table(history, results, "loss"))
+    assert list(bands["mean"]) == [4.0, 6.0]
 
 
 def test_evaluations_are_marked_and_rows_without_one_are_left_out() -> None:
     tables = study_tables()
-    figure = plots.learning_curves(tables.history, tables.results, "eval_wer")
+    figure = curves(tables.history, tables.results, "eval_wer")
     mean = next(trace for trace in traces_of(figure) if trace.name == "reduction=mean")
     assert mean.mode == "lines+markers"
     assert list(mean.x) == [20, 40, 60, 80, 100, 120]
@@ -85,10 +108,20 @@ def test_a_long_history_is_averaged_over_blocks_without_moving_its_mean() -> Non
     assert points["value"].mean() == pytest.approx(history["loss"].mean())
 
 
+def test_long_histories_of_one_variant_are_averaged_in_the_same_blocks() -> None:
+    results = pd.DataFrame({"trial_id": ["x", "y"], "variant": "v", "status": "done"})
+    one = pd.DataFrame({"trial_id": "x", "update": np.arange(3000.0), "loss": 1.0})
+    other = pd.DataFrame({"trial_id": "y", "update": np.arange(0.0, 3000.0, 3), "loss": 3.0})
+    bands = plots.band_table(plots.curve_table(pd.concat([one, other]), results, "loss"))
+    assert len(bands) == 300
+    assert set(bands["trials"]) == {2}
+    assert set(bands["mean"]) == {2.0}
+
+
 def test_a_steep_fall_is_drawn_on_a_logarithmic_axis_with_whole_labels() -> None:
     results = pd.DataFrame({"trial_id": ["x"], "variant": "v", "status": "done"})
     history = pd.DataFrame({"trial_id": "x", "update": [1, 2], "nll_per_label": [40.0, 1.5]})
-    axis = plots.learning_curves(history, results, "nll_per_label").layout["yaxis"]
+    axis = curves(history, results, "nll_per_label").layout["yaxis"]
     assert axis.type == "log"
     assert list(axis.ticktext) == ["1", "2", "5", "10", "20", "50", "100", "200", "500"]
 
@@ -102,4 +135,4 @@ def test_tags_in_names_are_shown_not_obeyed() -> None:
 def test_empty_tables_give_empty_figures() -> None:
     assert not plots.seed_strip(EMPTY, "wer").data
     assert not plots.group_bars(EMPTY).data
-    assert not plots.learning_curves(EMPTY, EMPTY, "eval_wer").data
+    assert not plots.learning_curves(plots.curve_table(EMPTY, EMPTY, "eval_wer"), [], "eval_wer").data

@@ -80,7 +80,7 @@ def test_several_sources_are_inspected_together_and_leave_nothing_behind(corpus:
         (["manifest", "SRC", "--out", "STORE", "--split", "dependent"], "store of other data"),
         (["timit", "SRC", "--out", "OTHER"], "choose one of"),
         (["manifest", "SRC", "--out", "SRC"], "is a file"),
-        (["--inspect", "OTHER"], "not a prepared store"),
+        (["--inspect", "OTHER"], "does not exist; give a manifest"),
     ],
 )
 def test_a_wrong_request_is_one_message_and_exit_code_2(
@@ -92,3 +92,16 @@ def test_a_wrong_request_is_one_message_and_exit_code_2(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout
+
+
+def test_a_manifest_that_is_looked_at_lists_what_cannot_be_used_itself(corpus: Path) -> None:
+    done = launch("prepare", "--inspect", corpus / "manifest.csv")
+    assert done.returncode == 0, done.stderr
+    assert "rejects.parquet" not in done.stdout
+    assert any(line.split()[:2] == ["gone", "missing_file"] for line in done.stdout.splitlines())
+
+
+def test_a_split_that_leaves_nothing_to_validate_on_is_told(corpus: Path) -> None:
+    done = launch("prepare", "manifest", corpus / "manifest.csv", "--out", corpus / "few", "--split", "dependent")
+    assert done.returncode == 0, done.stderr
+    assert "Note: no utterance is in validation: a study that trains needs some there" in done.stderr

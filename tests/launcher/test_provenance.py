@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from launcher import provenance
+from trainables import versions
 
 SECRETS = [
     ("--set hub_token=S3CRET", "--set hub_token=***"),
@@ -66,3 +67,9 @@ def test_a_launch_whose_git_does_not_answer_says_so(tmp_path: Path) -> None:
     made = provenance.of_launch(tmp_path / "out", "x", code=tmp_path)
     assert (made["git_sha"], made["git_patch"]) == (None, "unknown")
     assert made["git_problem"]
+
+
+def test_launcher_and_workers_record_the_versions_of_the_same_packages() -> None:
+    worker = versions.of_worker()["packages"]
+    worker.pop("cuda", None)
+    assert worker == provenance.packages()

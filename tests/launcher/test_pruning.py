@@ -10,7 +10,10 @@ import pyarrow.parquet
 import pytest
 from ray.tune.schedulers import ASHAScheduler
 
+from launcher import pruning
+from launcher.config import ConfigurationError
 from launcher.pruning import Pruner
+from tests.launcher.studies import study
 
 
 @pytest.fixture
@@ -64,3 +67,10 @@ def test_what_earlier_launches_measured_counts(pruner: Pruner, tmp_path: Path, t
     (folder / total).write_text(json.dumps({"updates": 100}))
     pruner.replay(folder)
     assert pruner.is_behind("now", scores(2.0, 20))
+
+
+@pytest.mark.parametrize("key", ["eval_strategy=no", "do_train=False"])
+def test_early_stopping_of_trials_that_are_not_scored_while_they_train_is_refused(key: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"--early-stopping compares scores .* {key.replace('=', ' = ')}"):
+        pruning.check(study(key).trials())
+    pruning.check(study().trials())

@@ -19,6 +19,7 @@ from launcher.answer import points
 from tests.launcher.report_tables import EMPTY, Tables, study_tables
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+NUM_FIGURES = 10  # seeds, two groups, three curves, two of gradients, padding, speed
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 
@@ -70,14 +71,16 @@ def test_an_unfinished_study_says_so_far() -> None:
 def test_the_report_has_every_section_with_the_numbers() -> None:
     tables = study_tables()
     html = page(tables)
-    sections = "run progress variants groups curves all-trials utterances rejected reproduce".split()
+    sections = (
+        "run progress variants groups audit curves gradient utterances trouble price all-trials rejected reproduce"
+    ).split()
     places = [html.index(f'<section id="{name}">') for name in sections]
     assert places == sorted(places)
     assert "7 of 8 trials done, 1 failed" in html
     assert html.count("python launch.py --grid losses --set seed=1,2") == 2
     assert "too_short: 2, unreadable: 1" in html
     assert all(trial in html for trial in tables.results["trial_id"])
-    assert html.count('<div class="plot"') == 7
+    assert html.count('<div class="plot"') == NUM_FIGURES
 
 
 def test_the_worst_utterances_are_of_the_best_variant_and_listed_once() -> None:
@@ -217,7 +220,7 @@ def test_a_browser_draws_the_figures_and_has_nothing_to_complain_about(tmp_path:
     # An outside request would be one of these too: the page's own policy forbids it.
     assert not [line for line in log.splitlines() if "CONSOLE" in line]
     figures = re.findall(r'<div class="plot[^>]*>(.*?)</figure>', document, flags=re.DOTALL)
-    assert len(figures) == (7 if stage == "full" else 0)
+    assert len(figures) == (NUM_FIGURES if stage == "full" else 0)
     assert all('<svg class="main-svg"' in figure for figure in figures)
 
 

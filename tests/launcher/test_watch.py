@@ -15,6 +15,7 @@ from launcher import results, watch
 from tests.launcher.studies import ONE_ATTEMPT, checkpoint, finished, locked, put, study, write_study
 
 ROOT = Path(__file__).resolve().parents[2]
+SILENT = Console(file=io.StringIO())
 OPEN = {**ONE_ATTEMPT, "open": True}
 MADE = study("reduction=sum,mean", "seed=1")
 ONE, OTHER = (trial.trial_id for trial in MADE.trials())
@@ -29,7 +30,7 @@ def lines_of(out: Path, steps: list, monkeypatch: pytest.MonkeyPatch) -> list[st
     """Watch a study that takes one step each time the watcher waits."""
     waiting = iter(steps)
     monkeypatch.setattr(watch.time, "sleep", lambda seconds: next(waiting)())
-    return [watch.line(change) for change in watch.changes(watch.Snapshot(out), 2.0)]
+    return [watch.line(change) for change in watch.changes(watch.Snapshot(out), 2.0, SILENT)]
 
 
 def test_every_change_is_one_line_and_the_end_of_the_last_trial_is_the_end(out: Path, monkeypatch) -> None:
@@ -156,3 +157,23 @@ def test_ctrl_c_leaves_quietly(out: Path) -> None:
     assert process.communicate()[1] == ""
     assert process.returncode == 0
     os.close(ours)
+
+
+def test_an_error_of_several_lines_is_one_line_of_the_watch_and_whole_in_the_status(out: Path) -> None:
+    put(out, ONE, attempts=ONE_ATTEMPT, failure={"error": "ValueError: no\nbecause of [red]that[/red]"})
+    put(out, OTHER, attempts=ONE_ATTEMPT, result=finished())
+    watched = status(out, "--watch")
+    assert watched.stdout.splitlines()[0] == f"{ONE}: failed: ValueError: no"
+    assert len(watched.stdout.splitlines()) == 2
+    once = status(out)
+    assert (once.returncode, "ValueError" in once.stdout) == (3, False)
+    assert f"failed: {ONE}: ValueError: no\nbecause of [red]that[/red]" in once.stderr
+    assert status(out, "--json").stderr == ""
+
+
+def test_who_runs_the_study_is_told_beside_the_lines_whenever_it_changes(out: Path, monkeypatch) -> None:
+    remarks = io.StringIO()
+    steps = iter([lambda: put(out, ONE, result=finished()), lambda: put(out, OTHER, result=finished())])
+    monkeypatch.setattr(watch.time, "sleep", lambda seconds: next(steps)())
+    list(watch.changes(watch.Snapshot(out), 2.0, Console(file=remarks, width=200)))
+    assert remarks.getvalue() == "nobody runs this study now\n"

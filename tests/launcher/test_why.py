@@ -163,3 +163,25 @@ def test_without_any_study_the_message_says_where_was_looked(tmp_path: Path, mon
         ConfigurationError, match="no trial 'sum' in results/, which holds no study; name one with --out"
     ):
         find("sum", [])
+
+
+def test_what_an_older_version_wrote_is_not_known_and_no_crash(tmp_path: Path, capsys) -> None:
+    one, other = launched(tmp_path, study("reduction=sum,mean", "seed=1"))
+    path = tmp_path / "study.json"
+    content = json.loads(path.read_text())
+    for trial in content["trials"]:
+        trial["configuration"]["Model Configuration"]["a_key_of_once"] = 1
+        (tmp_path / "trials" / trial["trial_id"] / "trial.json").unlink()
+    path.write_text(json.dumps(content))
+    found = told((one, other), tmp_path, capsys=capsys)
+    assert found["identity"] is None
+    assert [one["key"] for one in found["without_effect"]] == ["Model Configuration.reduction"]
+
+
+def test_of_a_trial_that_failed_the_error_is_told(tmp_path: Path, capsys) -> None:
+    one, other = launched(tmp_path, study("reduction=sum,mean", "seed=1"))
+    (tmp_path / "trials" / other / "result.json").unlink()
+    put(tmp_path, other, failure={"error": "ValueError: no\nbecause"})
+    why_command.execute((one, other), [tmp_path], as_json=False)
+    assert capsys.readouterr().out.splitlines()[-1] == "B failed: ValueError: no"
+    assert told((one, other), tmp_path, capsys=capsys)["trials"][1]["error"] == "ValueError: no\nbecause"

@@ -196,3 +196,18 @@ def test_an_interruption_is_no_failure(store: Path, tmp_path: Path) -> None:
     interrupt(job(store, tmp_path))
     assert ended(tmp_path) == []
     assert not attempts.read(tmp_path)["open"]
+
+
+def test_a_trial_whose_last_file_was_written_drops_what_it_no_longer_needs(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text("{}")
+    (tmp_path / "checkpoints" / "checkpoint-3").mkdir(parents=True)
+    for name in ("progress.json", ".history.parquet.7.part"):
+        (tmp_path / name).touch()
+    assert train_fn(job(store, tmp_path), Session()) == "done"
+    assert {path.name for path in tmp_path.iterdir()} == {"result.json", ".lock"}
+
+
+def test_a_record_of_attempts_that_is_damaged_says_what_to_do(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "attempts.json").touch()
+    with pytest.raises(DataError, match=r"attempts\.json is damaged .*; remove it, and the trial goes on"):
+        train_fn(job(store, tmp_path), Session())

@@ -81,7 +81,10 @@ def read(encoded: bytes) -> Sound:
             samples_SC = file.read(dtype="float32", always_2d=True)
     except UnusableAudio:
         raise
-    except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
+    except soundfile.LibsndfileError as error:
+        # Its text begins with the address of the buffer, which is another one each time.
+        raise UnusableAudio("unreadable", error.error_string) from error
+    except (RuntimeError, TypeError, ValueError) as error:
         raise UnusableAudio("unreadable", str(error)) from error
     samples_S = samples_SC.mean(axis=1)
     if rate_hz != SAMPLE_RATE_HZ and samples_S.size:

@@ -19,6 +19,8 @@ from trainables.corpora.recordings import readable
 from trainables.corpora.store import Store
 from trainables.errors import DataError
 
+_OF_A_REJECT = ("utt_id", "reason", "detail")
+
 
 def prepare(
     corpus: str,
@@ -66,21 +68,25 @@ def inspect(location: str, progress: Callable[[int, int], None] | None = None) -
         progress: called with (utterances done, utterances in all) while the audio of a manifest is read.
 
     Returns:
-        `summary.of` the store; `path` is "" where it was made for this alone, from a manifest or as a union, and is gone.
+        `summary.of` the store. Where it was made for this alone, from a manifest or as a union, and is gone, `path` is ""
+        and `rejected` lists each utterance that cannot be used: utt_id, reason, detail.
 
     Raises:
         DataError: one of them cannot be used, or nothing of it.
     """
     names = sources.split(location)
-    if len(names) == 1 and location != "sample" and not importing.is_file(importing.expanded(location)):
+    is_store = remote.is_uri(location) or importing.is_folder(importing.expanded(location))
+    if len(names) == 1 and location != "sample" and is_store:
         folder = remote.fetch(location) if remote.is_uri(location) else importing.expanded(location)
         return summary.of(Store.open(folder))
     with tempfile.TemporaryDirectory(prefix="lossgrid-inspect-") as scratch:
         opened = [sources.opened(name, Path(scratch), progress) for name in names]
-        found = summary.of(selecting.select(opened, [], Path(scratch)))
+        store = selecting.select(opened, [], Path(scratch))
+        found = summary.of(store)
         for part in found["parts"]:
             part["location"] = "" if part["location"].startswith(scratch) else part["location"]
-        return {**found, "path": ""}
+        rejected = [{name: row[name] for name in _OF_A_REJECT} for row in store.rejects()]
+        return {**found, "path": "", "rejected": rejected}
 
 
 def importers() -> list[str]:

@@ -72,7 +72,7 @@ def counts(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "split": split,
             "group": group,
             "utterances": len(cell),
-            "speakers": len({row["speaker"] for row in cell}),
+            "speakers": len({(row["corpus"], row["speaker"]) for row in cell}),
             "seconds": round(sum(row["samples"] for row in cell) / SAMPLE_RATE_HZ, 3),
         }
         for (split, group), cell in sorted(cells.items())

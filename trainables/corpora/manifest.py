@@ -81,7 +81,7 @@ def read(path: Path) -> Manifest:
 
     Raises:
         DataError: no such file, unknown format, unreadable, no permission, a needed column is missing, no row, a row without
-            utt_id, an unknown split, or no training utterance.
+            utt_id, an unknown split, or two columns that mean the same.
     """
     try:
         rows = _read_rows(path)
@@ -91,10 +91,8 @@ def read(path: Path) -> Manifest:
         ) from error
     if not rows:
         raise DataError(f"{path} has no rows; a manifest has one row per utterance")
-    rows = [
-        {_OTHER_NAMES.get(key, key) if _OTHER_NAMES.get(key) not in row else key: value for key, value in row.items()}
-        for row in rows
-    ]
+    names = _names(tuple(rows[0]), path)
+    rows = [{names[key]: value for key, value in row.items()} for row in rows]
     columns = tuple(rows[0])
     if odd := [name for name in columns if readable(name) != name]:
         raise DataError(f"{path}: the name of the column {odd[0]!r} holds what is no character; give it another name")
@@ -114,6 +112,15 @@ def read(path: Path) -> Manifest:
                 f"every row needs an utt_id and one of the splits {', '.join(SPLITS)}"
             )
     return Manifest(path, tuple(rows), filled)
+
+
+def _names(columns: Sequence[str], path: Path) -> dict[str, str]:
+    """Return what each column is called here: `path` is `audio` where there is no column of that name, and so on."""
+    names = {name: name if _OTHER_NAMES.get(name, name) in columns else _OTHER_NAMES[name] for name in columns}
+    for name in NEEDED:
+        if len(alike := [column for column, known in names.items() if known == name]) > 1:
+            raise DataError(f"{path}: the columns {' and '.join(alike)} both stand for {name}; call one of them {name}")
+    return names
 
 
 def audio_path(manifest: Path, audio: str) -> Path:
@@ -143,7 +150,7 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
 
 def _delimited_rows(file: Iterator[str], path: Path) -> Iterator[dict[str, str]]:
     reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
-    header: Sequence[str] = reader.fieldnames or ()
+    header: Sequence[str] = [name.strip() for name in reader.fieldnames or ()]
     if repeated := sorted({name for name in header if list(header).count(name) > 1}):
         raise DataError(f"{path} has the column {', '.join(repeated)} more than once")
     for row in reader:

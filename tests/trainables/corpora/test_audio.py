@@ -117,3 +117,14 @@ def test_a_header_that_claims_days_is_refused_before_memory_is_taken() -> None:
         with pytest.raises(UnusableAudio, match="its header claims") as raised:
             audio.decode(bytes(flac))
         assert raised.value.reason == "unreadable"
+
+
+def test_what_is_said_of_an_unreadable_file_is_the_same_each_time() -> None:
+    said = []
+    for _ in range(2):
+        with pytest.raises(UnusableAudio) as caught:
+            audio.decode(b"no sound file")
+        said.append(caught.value.detail)
+    assert said[0] == said[1]
+    assert "0x" not in said[0]
+    assert "not recognised" in said[0].lower()

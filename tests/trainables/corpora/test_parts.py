@@ -69,3 +69,23 @@ def test_a_store_of_recordings_has_no_parts(two: tuple[Path, Path]) -> None:
 def test_one_wrong_name_among_several_is_said(two: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.csv' does not exist"):
         commands.inspect(f"{two[0]},{tmp_path / 'none.csv'}")
+
+
+def test_speakers_of_two_corpora_are_two_also_where_they_have_one_name(tmp_path: Path) -> None:
+    for corpus in ("alpha", "beta"):
+        rows = [{**row, "speaker": "S1"} for row in rows_of(tmp_path / corpus, corpus, f"{corpus}-")]
+        stored(tmp_path / corpus, rows)
+    louder(tmp_path / "beta")
+    found = commands.inspect(f"{tmp_path / 'alpha' / 'store'},{tmp_path / 'beta' / 'manifest.csv'}")
+    assert {row["split"]: row["speakers"] for row in found["by"]["split"]} == dict.fromkeys(
+        ("test", "train", "validation"), 2
+    )
+    assert {row["speakers"] for row in found["counts"]} == {2}
+
+
+def test_where_no_store_is_kept_each_utterance_that_cannot_be_used_is_listed(
+    two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (gone,) = commands.inspect(str(tmp_path / "b" / "manifest.csv"))["rejected"]
+    assert (gone["reason"], set(gone)) == ("missing_file", {"utt_id", "reason", "detail"})
+    assert "rejected" not in commands.inspect(str(two[0]))

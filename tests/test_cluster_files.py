@@ -1,0 +1,212 @@
+"""What brings clusters up keeps its promises: Ray's own rules, one version everywhere, tokens, closed doors."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+from ray.autoscaler._private import util
+
+from clusters import aws_once, capacity
+from launcher.cluster import DRIVER
+
+ROOT = Path(__file__).resolve().parents[1]
+CLUSTERS = ROOT / "clusters"
+RAY_FILES = [ROOT / "cluster.yaml", CLUSTERS / "lab.yaml", CLUSTERS / "gcp.yaml"]
+CLOUD_FILES = [ROOT / "cluster.yaml", CLUSTERS / "gcp.yaml"]
+PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+NAMES = [path.name for path in RAY_FILES]
+
+
+def read(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def starts(cluster: dict[str, Any]) -> list[str]:
+    """The commands that start Ray, of the head first."""
+    commands = [*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]]
+    return [command for command in commands if "ray start" in command]
+
+
+def requirement(name: str) -> Requirement:
+    _, _, listing = PYPROJECT.partition("\ndependencies = [")
+    listed = (Requirement(text) for text in re.findall(r'^    "([^"]+)",', listing, flags=re.MULTILINE))
+    return next(one for one in listed if one.name == name)
+
+
+@pytest.mark.parametrize("path", RAY_FILES, ids=NAMES)
+def test_ray_accepts_the_file(path: Path) -> None:
+    prepared = util.prepare_config(read(path))
+    util.validate_config(prepared)
+    assert prepared["max_workers"] >= 1
+
+
+@pytest.mark.parametrize("path", RAY_FILES, ids=NAMES)
+def test_a_misspelled_key_would_be_found(path: Path) -> None:
+    with pytest.raises(Exception, match="idle_timeout_minuts"):
+        util.validate_config(util.prepare_config({**read(path), "idle_timeout_minuts": 1}))
+
+
+@pytest.mark.parametrize("path", RAY_FILES, ids=NAMES)
+def test_ray_starts_with_free_threads_without_statistics_and_with_its_dashboard_to_itself(path: Path) -> None:
+    head, worker = starts(read(path))
+    for command in (head, worker):
+        assert command.index("unset OMP_NUM_THREADS") < command.index("ray start")
+        assert "--disable-usage-stats" in command
+    assert "--dashboard-host=127.0.0.1" in head
+    assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in head
+
+
+@pytest.mark.parametrize("path", RAY_FILES, ids=NAMES)
+def test_head_and_workers_ask_for_the_token(path: Path) -> None:
+    cluster = read(path)
+    assert any(remote.endswith(".ray/auth_token") for remote in cluster["file_mounts"])
+    options = " ".join(cluster.get("docker", {}).get("run_options", []))
+    assert all("RAY_AUTH_MODE=token" in options + command for command in starts(cluster))
+
+
+@pytest.mark.parametrize("path", CLOUD_FILES, ids=lambda path: path.name)
+def test_the_head_holds_drivers_only_and_workers_scale_from_zero(path: Path) -> None:
+    cluster = read(path)
+    head, gpu = cluster["available_node_types"]["head"], cluster["available_node_types"]["gpu"]
+    assert head["resources"]["CPU"] == 0
+    assert head["resources"][DRIVER] >= cluster["max_workers"]
+    assert (head["max_workers"], gpu["min_workers"], gpu["max_workers"]) == (0, 0, cluster["max_workers"])
+    assert cluster["setup_commands"] == []  # the defaults would install a nightly build of Ray
+
+
+def test_the_head_in_the_lab_holds_drivers_only() -> None:
+    head, _ = starts(read(CLUSTERS / "lab.yaml"))
+    assert f"--num-cpus=0 --num-gpus=0 --resources='{{\"{DRIVER}\":1000}}'" in head
+
+
+def test_no_machine_on_aws_gets_rays_security_group_which_opens_ssh_to_the_world() -> None:
+    cluster = read(ROOT / "cluster.yaml")
+    assert "security_group" not in cluster["provider"]
+    for kind in cluster["available_node_types"].values():
+        machine = kind["node_config"]
+        assert machine["SecurityGroupIds"]
+        assert machine["MetadataOptions"]["HttpTokens"] == "required"
+        assert all(disk["Ebs"]["Encrypted"] for disk in machine["BlockDeviceMappings"])
+
+
+def test_images_nodes_and_package_agree_on_ray_and_torch() -> None:
+    (version,) = (str(one.version) for one in requirement("ray").specifier)
+    (tag,) = re.findall(r"^FROM rayproject/ray:(\S+)-py311-\$\{PLATFORM\}$", DOCKERFILE, flags=re.MULTILINE)
+    (torch,) = re.findall(r"^ARG TORCH=(\S+)$", DOCKERFILE, flags=re.MULTILINE)
+    (job, *_) = yaml.safe_load_all((CLUSTERS / "kuberay.yaml").read_text())
+    assert {version, tag, job["spec"]["rayClusterSpec"]["rayVersion"]} == {version}
+    assert requirement("torch").specifier.contains(Version(torch))
+
+
+def test_the_image_gets_all_of_the_code_and_nothing_else() -> None:
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    assert lines[0] == "*"
+    let_in = {line[1:] for line in lines if line.startswith("!")}
+    packages = re.search(r"^packages = \[(.*)\]$", PYPROJECT, flags=re.MULTILINE)
+    assert packages is not None
+    assert {name.split(".")[0] for name in re.findall(r'"([^"]+)"', packages[1])} < let_in
+    assert all((ROOT / name).exists() for name in let_in)
+    assert not {
+        name for name in ("results", ".git", ".venv", "tests") if any(fnmatch.fnmatch(name, one) for one in let_in)
+    }
+    copied = " ".join(re.findall(r"^COPY --chown=\S+ (.*) \S+$", DOCKERFILE, flags=re.MULTILINE)).split()
+    assert set(copied) - {"."} <= let_in
+
+
+# Of KubeRay's API reference, https://ray-project.github.io/kuberay/reference/api/ (v1, 1.5.1 and newer), the fields used here.
+_JOB = {
+    "entrypoint": str, "submissionMode": ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"), "backoffLimit": int,
+    "shutdownAfterJobFinishes": bool, "ttlSecondsAfterFinished": int, "rayClusterSpec": dict,
+}  # fmt: skip
+_CLUSTER = {
+    "rayVersion": str, "authOptions": dict, "enableInTreeAutoscaling": bool, "autoscalerOptions": dict,
+    "headGroupSpec": dict, "workerGroupSpecs": list,
+}  # fmt: skip
+_SCALER = {"version": ("v1", "v2"), "idleTimeoutSeconds": int, "resources": dict}
+_HEAD = {"serviceType": ("ClusterIP",), "rayStartParams": dict, "template": dict}
+_WORKERS = {
+    "groupName": str, "replicas": int, "minReplicas": int, "maxReplicas": int, "rayStartParams": dict, "template": dict,
+}  # fmt: skip
+
+
+def fits(given: dict[str, Any], fields: dict[str, Any]) -> None:
+    for name, value in given.items():
+        wanted = fields[name]
+        assert value in wanted if isinstance(wanted, tuple) else type(value) is wanted, name
+
+
+def test_the_ray_job_fits_kuberays_fields() -> None:
+    job, *_ = yaml.safe_load_all((CLUSTERS / "kuberay.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    cluster = job["spec"]["rayClusterSpec"]
+    fits(job["spec"], _JOB)
+    fits(cluster, _CLUSTER)
+    fits(cluster["autoscalerOptions"], _SCALER)
+    fits(cluster["headGroupSpec"], _HEAD)
+    for group in cluster["workerGroupSpecs"]:
+        fits(group, _WORKERS)
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert all(type(value) is str for value in group["rayStartParams"].values())
+
+
+def test_pods_ask_for_the_token_and_share_a_claim_that_exists() -> None:
+    job, claim, policy = yaml.safe_load_all((CLUSTERS / "kuberay.yaml").read_text())
+    cluster = job["spec"]["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["headGroupSpec"]["rayStartParams"]["resources"] == f'"{{\\"{DRIVER}\\": 1000}}"'
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        mounted = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]}
+        assert mounted == set(volumes)
+        assert volumes["shared"]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    assert all(rule["from"] for rule in policy["spec"]["ingress"])  # a rule without `from` lets everybody in
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [("0.0.0.0/0", "4,294,967,296 addresses"), ("10.0.0.0/8", "16,777,216"), ("me", "no IPv4 range")],
+)
+def test_ssh_is_never_opened_to_the_world(given: str, complaint: str) -> None:
+    with pytest.raises(click.BadParameter, match=re.escape(complaint)):
+        aws_once.narrow(given)
+    assert aws_once.narrow("203.0.113.7/32") == "203.0.113.7/32"
+
+
+def test_the_head_may_end_only_machines_of_its_own_cluster() -> None:
+    statements = aws_once.head_policy("arn:aws:iam::123456789012:role/lossgrid-worker")["Statement"]
+    (end,) = (one for one in statements if "ec2:TerminateInstances" in one["Action"])
+    name = read(ROOT / "cluster.yaml")["cluster_name"]
+    assert end["Condition"] == {"StringEquals": {"ec2:ResourceTag/ray-cluster-name": name}}
+    (hand_on,) = (one for one in statements if "iam:PassRole" in one["Action"])
+    assert hand_on["Resource"].endswith("role/lossgrid-worker")
+
+
+def test_waiting_ends_when_enough_are_there_or_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "_POLL_SECONDS", 0.0)
+    coming = iter([0, 0, 1, 2, 5])
+    assert capacity._until(lambda: next(coming), 2, "GPUs", 1.0) == 2
+    assert next(coming) == 5
+    assert capacity._until(lambda: 1, 2, "GPUs", 0.0) == 1
+
+
+def test_the_page_names_files_that_exist_and_every_value_to_fill_in() -> None:
+    page = (ROOT / "docs" / "clusters.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"clusters/[a-z_]+\.[a-z]+", page))
+    assert named >= {f"clusters/{path.name}" for path in CLUSTERS.iterdir() if path.is_file()}
+    assert all((ROOT / name).is_file() for name in named)
+    for value in set(re.findall(r"[a-z-]*REPLACE(?:-[A-Z]+)?", (ROOT / "cluster.yaml").read_text())) - {"REPLACE"}:
+        assert value in page
