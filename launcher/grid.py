@@ -224,7 +224,7 @@ def _conclude(out: Path, request: Request, console: Console, interrupted: bool) 
     code = show.results_table(tables.study, tables.results, as_json=request.as_json, extra=extra, floor=floor)
     show.failures(tables.results, console)
     console.print(f"report: {page}", markup=False, highlight=False)
-    if interrupted or not tables.results["status"].isin(["done", "failed", "pruned"]).all():
-        console.print(f"interrupted; to go on: {request.command}", markup=False, highlight=False)
-        return EXIT_INTERRUPTED
-    return code
+    if tables.results["status"].isin(["done", "failed", "pruned"]).all():
+        return code
+    console.print(f"interrupted; to go on: {request.command}", markup=False, highlight=False)
+    return EXIT_INTERRUPTED if interrupted or code == EXIT_DONE else code  # 3: --fail-fast stopped the others
