@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -49,7 +48,7 @@ def main(trials: int, train_trials: int, planned: int, turns: int, out: Path) ->
             "tune_alone_ms_per_trial": 1000 * min(alone) / trials,
             "launcher_ms_per_trial": 1000 * min(ours) / trials,
             "state_bytes_per_trial": _bytes(Path(scratch) / "tune-0") / trials,
-            "driver_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "driver_memory_bytes": _peak_memory_bytes(),
         }
         if train_trials:
             one = Sizing(workers=1, use_gpu=False, cpus_per_worker=1, max_concurrent=1)
@@ -114,6 +113,12 @@ def _plan(trials: int) -> dict[str, float]:
     planned = losses.study(config.load(None, overrides, defaults=losses.DEFAULTS)).with_data("0" * 16).trials()
     took = time.perf_counter() - started
     return {"planned": len(planned), "planned_ms_per_trial": 1000 * took / len(planned)}
+
+
+def _peak_memory_bytes() -> int:
+    """Return the highest memory of this process; getrusage would count that of the process it was forked from."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def _bytes(folder: Path) -> int:
