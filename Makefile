@@ -11,7 +11,7 @@ run: $(VENV)/.installed ## the sample study: plan, train, tables, report
 	$(BIN)/python launch.py --grid losses
 
 test: $(VENV)/.installed-test ## the default tests: no network, no GPU, under five minutes on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 test-slow: $(VENV)/.installed-test ## what takes longer: a cluster that was there before, several workers of Ray Train
 	$(BIN)/python -m pytest -m slow
