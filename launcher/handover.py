@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from launcher import launches, provenance, results
-from launcher.study import Trial
+from launcher.study import Prepared, Study, Trial
 
 Taken = Mapping[str, Sequence[Mapping[str, Any]]]
 _MOST_NAMED = 5
@@ -43,6 +43,31 @@ def take_up(
             style="yellow", markup=False, highlight=False,
         )  # fmt: skip
     return taken
+
+
+def job(study: Study, trial: Trial, data: Prepared, out: Path, stop_file: Path) -> dict[str, Any]:
+    """Write down what the worker of a trial is told, as plain data; what a launch adds is `threads` and `launch`.
+
+    Args:
+        study: what the trial is part of.
+        trial: what is to be run.
+        data: what it trains on.
+        out: folder of the study, absolute.
+        stop_file: the trial stops behind a checkpoint once this exists.
+    """
+    board = out / "tensorboard" / trial.run_name if trial.configuration.training.tensorboard else None
+    return {
+        "trial_id": trial.trial_id,
+        "axes": dict(trial.axes),
+        "sections": trial.configuration.as_dict(),
+        "groups": list(study.groups),
+        "store": str(Path(data.path).resolve()),
+        "folder": str(results.trial_folder(out, trial.trial_id)),
+        "tensorboard": str(board) if board is not None else None,
+        "stop_file": str(stop_file),
+        "audits": str(out / "audits"),
+        "reductions": list(dict.fromkeys(cell.model.reduction for cell in study.configurations)),
+    }
 
 
 def describe(todo: Sequence[Trial], taken: Taken, out: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher import results
+from launcher import handover, results
 from launcher.disk_estimate import Sizes
 from launcher.estimate import TRAINER, Sample, Sections, Spread
 from launcher.study import Prepared, Study, Trial
@@ -104,7 +104,9 @@ def run(study: Study, trial: Trial, data: Prepared) -> Probe:
     """
     with tempfile.TemporaryDirectory(prefix="lossgrid-probe-") as scratch:
         job, result = Path(scratch) / "job.json", Path(scratch) / "result.json"
-        results.write_json(job, _job(study, trial, data, Path(scratch) / "trial"))
+        told = handover.job(study, trial, data, Path(scratch), Path(scratch) / "stop")
+        more = {"tensorboard": None, "threads": 1, "launch": "", "spawned": time.time()}
+        results.write_json(job, {**told, **more})
         root = Path(__file__).resolve().parents[1]
         path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
         began = time.perf_counter()
@@ -120,23 +122,6 @@ def run(study: Study, trial: Trial, data: Prepared) -> Probe:
             )
         found = json.loads(result.read_text(encoding="utf-8"))
     return Probe(trial.configuration.as_dict(), found, seconds, found.pop("start_up_seconds"))
-
-
-def _job(study: Study, trial: Trial, data: Prepared, folder: Path) -> dict[str, Any]:
-    return {
-        "trial_id": trial.trial_id,
-        "axes": dict(trial.axes),
-        "sections": trial.configuration.as_dict(),
-        "groups": list(study.groups),
-        "store": str(Path(data.path).resolve()),
-        "folder": str(folder),
-        "tensorboard": None,
-        "stop_file": str(folder / "stop"),
-        "threads": 1,
-        "audits": str(folder / "audits"),
-        "launch": "",
-        "spawned": time.time(),
-    }
 
 
 def _events(given: Mapping[str, Any], kind: str, updates: int, epochs: float) -> int:

@@ -98,7 +98,7 @@ def run(
     stop_file = out.resolve() / f".stop-{os.getpid()}"
     handover.describe(todo, handover.take_up(todo, rows, out, launch, console), out)
     stop_file.unlink(missing_ok=True)  # of an earlier launch that was killed and had this number
-    jobs = [_job(study, trial, data, out, stop_file) for trial in todo]
+    jobs = [handover.job(study, trial, data, out.resolve(), stop_file) for trial in todo]
     in_vain, broke_down = 0, False
     try:
         while jobs:
@@ -124,8 +124,7 @@ def run(
                     f"Ray broke down ({error}); starting it again", style="yellow", markup=False, highlight=False
                 )
             rows = {trial.trial_id: results.outcome(results.trial_folder(out, trial.trial_id)) for trial in trials}
-            ended = {name for name, row in rows.items() if row["status"] in ("done", "failed", "pruned")}
-            jobs = [job for job in jobs if job["trial_id"] not in ended]
+            jobs = [job for job in jobs if rows[job["trial_id"]]["status"] not in results.ENDED]
         return False
     finally:
         if stop_file.exists():
@@ -194,20 +193,3 @@ def peak_memory(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
             kind = "CPU" if row["device"] == "cpu" else "GPU"
             peaks[kind] = max(peaks.get(kind, 0.0), float(row["peak_memory_bytes"]))
     return peaks
-
-
-def _job(study: Study, trial: Trial, data: Prepared, out: Path, stop_file: Path) -> dict[str, Any]:
-    place = results.trial_folder(out.resolve(), trial.trial_id)
-    board = out.resolve() / "tensorboard" / trial.run_name if trial.configuration.training.tensorboard else None
-    return {
-        "trial_id": trial.trial_id,
-        "axes": dict(trial.axes),
-        "sections": trial.configuration.as_dict(),
-        "groups": list(study.groups),
-        "store": str(Path(data.path).resolve()),
-        "folder": str(place),
-        "tensorboard": str(board) if board is not None else None,
-        "stop_file": str(stop_file),
-        "audits": str(out.resolve() / "audits"),
-        "reductions": list(dict.fromkeys(cell.model.reduction for cell in study.configurations)),
-    }
