@@ -155,7 +155,8 @@ def size(
         ConfigurationError: a trial needs more devices than the cluster has.
     """
     measured, use_gpu = measured_bytes or {}, cluster.gpus >= 1
-    share = _gpu_share(gpus_per_worker, measured.get("GPU")) if use_gpu else 1.0
+    asked = _part_of_gpu(gpus_per_worker)  # what cannot be is told without a GPU too
+    share = (asked or _measured_part(measured.get("GPU"))) if use_gpu else 1.0
     have, device = (int(cluster.gpus / share), "GPU") if use_gpu else (int(cluster.cpus) // cpus_per_worker, "CPU")
     if workers > have:
         raise ConfigurationError(
@@ -172,18 +173,20 @@ def size(
     return Sizing(workers, use_gpu, cpus_per_worker, concurrent, share)
 
 
-def _gpu_share(asked: str, measured_bytes: float | None) -> float:
-    """Return the part of a GPU for one worker."""
-    if asked != "auto":
-        try:
-            share = float(asked)
-        except ValueError:
-            share = 0.0
-        if not (0 < share < 1 or share in range(1, 65)):
-            raise ConfigurationError(
-                f"--gpus-per-worker {asked}: give a part of a GPU as in 0.25, a whole number, or auto"
-            )
-        return share
+def _part_of_gpu(asked: str) -> float | None:
+    """Return the part of a GPU for one worker; None: by what was measured."""
+    if asked == "auto":
+        return None
+    try:
+        part = float(asked)
+    except ValueError:
+        part = 0.0
+    if not (0 < part < 1 or part in range(1, 65)):
+        raise ConfigurationError(f"--gpus-per-worker {asked}: give a part of a GPU as in 0.25, a whole number, or auto")
+    return part
+
+
+def _measured_part(measured_bytes: float | None) -> float:
     return 1.0 if not measured_bytes else share_of(measured_bytes, _gpu_bytes())
 
 

@@ -53,10 +53,11 @@ def test_without_a_measurement_auto_is_a_whole_gpu() -> None:
     assert size(gpus=2, gpus_per_worker="auto").device["GPU"] == 1
 
 
+@pytest.mark.parametrize("gpus", [0, 1])
 @pytest.mark.parametrize("asked", ["0", "-1", "1.5", "65", "half"])
-def test_a_part_of_a_gpu_that_cannot_be_is_refused(asked: str) -> None:
+def test_a_part_of_a_gpu_that_cannot_be_is_refused(asked: str, gpus: int) -> None:
     with pytest.raises(ConfigurationError, match=f"--gpus-per-worker {asked}: give a part of a GPU as in 0.25"):
-        size(gpus=1, gpus_per_worker=asked)
+        size(gpus=gpus, gpus_per_worker=asked)
 
 
 def test_a_trial_that_needs_more_devices_than_there_are_is_refused() -> None:
