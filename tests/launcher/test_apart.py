@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
-import multiprocessing.context, os, signal, sys, time
+import multiprocessing.context, os, signal, subprocess, sys, time
 from pathlib import Path
 
 from launcher import apart
@@ -24,7 +24,8 @@ def work(what, terminal):
     terminal.write(f"told: {what}\\n")
     terminal.flush()
     print("a library talks")
-    os.system("echo and so does a process of it >&2")
+    # not os.system, which ignores the Ctrl-C that may come meanwhile
+    subprocess.run("echo and so does a process of it >&2", shell=True, check=True)
     if what == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "leave":
