@@ -37,7 +37,7 @@ print(int(status.partition("VmHWM:")[2].split()[0]) * 1024)
 def main(trials: int, utterances: int) -> None:
     """Measure, print, write JSON."""
     with tempfile.TemporaryDirectory(prefix="lossgrid-report-") as scratch:
-        rows = _study(Path(scratch), trials, utterances)
+        rows = study(Path(scratch), trials, utterances)
         started = time.perf_counter()
         done = subprocess.run([sys.executable, "-c", WRITE, scratch], capture_output=True, text=True, check=True)
         seconds = time.perf_counter() - started
@@ -49,7 +49,7 @@ def main(trials: int, utterances: int) -> None:
     OUT.write_text(json.dumps(measured, indent=1), encoding="utf-8")
 
 
-def _study(out: Path, trials: int, utterances: int) -> int:
+def study(out: Path, trials: int, utterances: int) -> int:
     """Write a study; return its rows of utterances."""
     rng, number = np.random.default_rng(1), np.arange(utterances)
     words = np.where(number % 2 == 0, 1, 4 + number % 9)

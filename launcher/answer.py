@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from launcher.noise import NoiseFloor
+from launcher.significance import LEVEL
 from launcher.stats import MIN_SEEDS, MIN_SPEAKERS
 
 NOT_MEASURED = "\N{EN DASH}"
@@ -103,10 +104,22 @@ def _comparison(measured: pd.DataFrame, compared: pd.DataFrame, baseline: str | 
     whose = f"of the next, {subject}," if best == baseline else "to"
     whose = f"difference {whose} to it" if best == baseline else f"difference to the baseline {baseline}"
     text = f"; {whose}: {points(row['difference'])} points {interval(row['low'], row['high'])}"
-    if row["low"] > 0 or row["high"] < 0:
-        return row, text
-    alike = f", yet within {points(row['margin']).lstrip('+')} points" if row["equivalent"] else ""
-    return row, f"{text}, an interval that includes zero{alike}"
+    return row, text + _verdict(row)
+
+
+def _verdict(row: pd.Series) -> str:
+    """Say whether there is a difference: by p after Holm, as the tables do; by the interval where nothing can be tested."""
+    p = row["p_holm"]
+    if np.isfinite(p):
+        told = f"p {'< 0.001' if p < 0.001 else f'= {p:.3f}'} by Holm's method"
+        if p < LEVEL:
+            return f", {told}"
+        doubt = f", not shown to be other than zero ({told})"
+    elif row["low"] > 0 or row["high"] < 0:
+        return ""
+    else:
+        doubt = ", an interval that includes zero"
+    return f"{doubt}, yet within {points(row['margin']).lstrip('+')} points" if row["equivalent"] else doubt
 
 
 def _limits(best: pd.Series, compared: pd.Series | None) -> str:
@@ -122,7 +135,7 @@ def _cautions(summary: pd.DataFrame, compared: pd.Series | None) -> tuple[str, .
     """List what a reader has to know before using the sentence."""
     found = [str(compared["caution"])] if compared is not None and compared["caution"] else []
     if compared is not None and compared["covers"]:
-        found.append(f"The interval says what to expect of {compared['covers']}.")
+        found.append(f"The interval and p say what to expect of {compared['covers']}.")
     short = summary[summary["n_values"] < summary["n_requested"]]
     if len(short):
         lacking = ", ".join(f"{row.variant} ({row.n_values} of {row.n_requested})" for row in short.itertuples())
@@ -130,6 +143,6 @@ def _cautions(summary: pd.DataFrame, compared: pd.Series | None) -> tuple[str, .
     if len(summary) > 2:
         found.append(
             f"The lowest of {len(summary)} variants was picked after looking; intervals are not corrected for that, "
-            "p-values after Holm are."
+            "p by Holm's method is."
         )
     return tuple(found)

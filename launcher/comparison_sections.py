@@ -68,12 +68,12 @@ def _covered(compared: pd.DataFrame) -> str:
     """Say what the intervals of differences generalise to, for a caption."""
     kinds = [kind for kind in compared["covers"].dropna().unique() if kind]
     if len(kinds) < 2:
-        return f"; intervals of differences speak of {kinds[0]}" if kinds else ""
+        return f"; differences, their intervals and p speak of {kinds[0]}" if kinds else ""
     told = (
         f"{kind} ({', '.join(dict.fromkeys(map(str, compared.loc[compared['covers'] == kind, 'variant'])))})"
         for kind in kinds
     )
-    return f"; intervals of differences speak of {'; of '.join(told)}"
+    return f"; differences, their intervals and p speak of {'; of '.join(told)}"
 
 
 def _mean(row: Mapping[Any, Any]) -> Cell:
@@ -109,31 +109,43 @@ def _signed(value: Any, pattern: str = "{:+.2f}", factor: float = 1.0) -> Cell:
 
 
 def tests_table(compared: pd.DataFrame) -> Table:
-    """List what each test says of each difference, and how many seeds it would take to see it."""
-    others = compared[~compared["is_baseline"].astype(bool)]
+    """List what each test says of each difference."""
     rows = tuple(
         (
             text(row["variant"]), whole(row["n_paired_seeds"]), whole(row["n_speakers"]), whole(row["n_utterances"]),
-            probability(row["p_sign_flip"]), probability(row["smallest_p"]), probability(row["p_holm"]),
-            probability(row["p_seeds"]), _signed(row["effect_size"]), _signed(row["mapsswe_z"]),
-            probability(row["mapsswe_p"]), probability(row["mcnemar_p"]), _equivalence(row),
-            _seeds(row["seeds_needed"]), _seeds(row["seeds_needed_for_margin"]), text(row["covers"] or None),
+            probability(row["p_holm"]), probability(row["p"]), probability(row["p_sign_flip"]), probability(row["smallest_p"]),
+            probability(row["p_interval"]), probability(row["p_seeds"]),
         )
-        for row in others.to_dict("records")
+        for row in _others(compared)
     )  # fmt: skip
     head = (
-        "variant", "paired seeds", "speakers", "utterances", "p (speakers)", "least p possible", "p (Holm)", "p (seeds)",
-        "effect size", "MAPSSWE z", "MAPSSWE p", "McNemar p", "equivalence", "seeds for this difference",
-        "seeds for the margin", "covers",
+        "variant", "paired seeds", "speakers", "utterances", "p (Holm)", "p", "p (speakers)", "least p possible",
+        "p (interval)", "p (seeds)",
     )  # fmt: skip
-    return Table(
-        "tests",
-        "What each test says of the difference",
-        head,
-        rows,
-        "There is no second variant to test.",
-        exported=True,
-    )
+    caption = f"What each test says of the difference{_covered(compared)}"
+    return Table("tests", caption, head, rows, "There is no second variant to test.", exported=True)
+
+
+def sizes_table(compared: pd.DataFrame) -> Table:
+    """List how large each difference is, how many seeds it would take to see it, and the tests of other papers."""
+    rows = tuple(
+        (
+            text(row["variant"]), _signed(row["effect_size"]), _equivalence(row), _seeds(row["seeds_needed"]),
+            _seeds(row["seeds_needed_for_margin"]), _signed(row["mapsswe_z"]), probability(row["mapsswe_p"]),
+            probability(row["mcnemar_p"]),
+        )
+        for row in _others(compared)
+    )  # fmt: skip
+    head = (
+        "variant", "effect size", "equivalence", "seeds for this difference", "seeds for the margin", "MAPSSWE z",
+        "MAPSSWE p", "McNemar p",
+    )  # fmt: skip
+    caption = "How large the difference is, and the tests of other papers"
+    return Table("sizes", caption, head, rows, "There is no second variant to test.", exported=True)
+
+
+def _others(compared: pd.DataFrame) -> list[dict[Any, Any]]:
+    return compared[~compared["is_baseline"].astype(bool)].to_dict("records")
 
 
 def _seeds(value: Any) -> Cell:
@@ -175,8 +187,9 @@ def strip_figure(results: pd.DataFrame) -> Figure | None:
 
 
 def group_section(
-    results: pd.DataFrame, tallied: Tally, column: str, known: Sequence[str], baseline: str | None
-) -> GroupSection:
+    results: pd.DataFrame, tallied: Tally, column: str, known: Sequence[str], baseline: str | None, *,
+    noise: Mapping[str, float] | None = None,
+) -> GroupSection:  # fmt: skip
     """Give the error rates in each class of one grouping column, and what changed in it.
 
     Args:
@@ -185,6 +198,7 @@ def group_section(
         column: the column.
         known: columns of the utterance table.
         baseline: variant to compare with.
+        noise: how far equal runs differ in each class, if that was measured.
     """
     if column not in known:
         absent = f"The utterance table has no column {column!r}."
@@ -206,12 +220,13 @@ def group_section(
     if cells["wer"].notna().sum() == 0:
         note = (empty if cells.empty else "No class has reference words, so no rate is defined.",)
         return GroupSection(column, table, notes=note)
-    return _compared_section(results, tallied, column, baseline, cells, table)
+    return _compared_section(results, tallied, column, baseline, noise, cells, table)
 
 
 def _compared_section(
-    results: pd.DataFrame, tallied: Tally, column: str, baseline: str | None, cells: pd.DataFrame, table: Table
-) -> GroupSection:
+    results: pd.DataFrame, tallied: Tally, column: str, baseline: str | None, noise: Mapping[str, float] | None,
+    cells: pd.DataFrame, table: Table,
+) -> GroupSection:  # fmt: skip
     classes, variants = cells["value"].nunique(), results["variant"].nunique()
     notes = []
     if classes == 1:
@@ -229,22 +244,23 @@ def _compared_section(
     if classes > MOST_CLASSES:
         notes.append(f"{classes} classes are too many to compare one by one (the most is {MOST_CLASSES}).")
         return GroupSection(column, table, None, drawn, tuple(notes))
-    found = group_comparisons(results, tallied, column, baseline, rounds=2000)
+    found = group_comparisons(results, tallied, column, baseline, noise=noise, rounds=2000)
     return GroupSection(column, table, _differences(found, column) if len(found) else None, drawn, tuple(notes))
 
 
 def _differences(found: pd.DataFrame, column: str) -> Table:
+    measured = bool(found["noise_floor"].notna().any())
     rows = tuple(
         (
             text(row["variant"]), text(row["value"]), rate(row["wer"]), rate(row["baseline_wer"]), _in_class(row),
-            probability(row["p_sign_flip"]), probability(row["p_bh"]), whole(row["n_speakers"]),
-            whole(row["n_utterances"]),
+            probability(row["p"]), probability(row["p_bh"]), whole(row["n_speakers"]), whole(row["n_utterances"]),
+            *([number(row["noise_floor"], "{:.2f}", 100.0)] if measured else []),
         )
         for row in found.to_dict("records")
     )  # fmt: skip
     head = (
-        "variant", column, "WER", "WER of the baseline", f"difference, points {_95}", "p (speakers)",
-        "p (Benjamini-Hochberg)", "speakers", "utterances",
+        "variant", column, "WER", "WER of the baseline", f"difference, points {_95}", "p",
+        "p (Benjamini-Hochberg)", "speakers", "utterances", *(["noise floor, points"] if measured else []),
     )  # fmt: skip
     caption = f"Differences to the baseline by {column}: to explore, not to conclude{_covered(found)}"
     return Table(slug("group-differences", column), caption, head, rows, exported=True)
@@ -253,5 +269,6 @@ def _differences(found: pd.DataFrame, column: str) -> Table:
 def _in_class(row: Mapping[Any, Any]) -> Cell:
     if not np.isfinite(row["difference"]):
         return Cell(NOT_MEASURED, None, True)
-    text = f"{points(row['difference'])} {interval(row['low'], row['high'])}"
+    mark = ", within the noise floor" if row["within_noise"] else ""
+    text = f"{points(row['difference'])} {interval(row['low'], row['high'])}{mark}"
     return Cell(text, row["difference"] * 100, True)

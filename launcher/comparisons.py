@@ -15,11 +15,12 @@ from scipy import stats as distributions
 
 from launcher.config_resolve import MARGIN
 from launcher.loss_stats import holm
-from launcher.noise import NoiseFloor
+from launcher.noise import NoiseFloor, hidden
 from launcher.pairing import Difference, Pairs, compare, pair
 from launcher.significance import (
     LEVEL,
     benjamini_hochberg,
+    claimed,
     equivalence,
     mapsswe,
     mcnemar,
@@ -36,16 +37,17 @@ ROUNDS = 10_000
 
 METHOD = (
     "The difference is the variant's corpus WER minus the baseline's, on the same utterances, averaged over the seeds that both finished.",
-    "Its 95 % interval is a bootstrap over speakers and, with five paired seeds or more, over seeds; the column covers says what it speaks of.",
-    "p is a test over speakers, given these seeds: it flips the sign of whole speakers. Holm's correction is for all variants of the study.",
-    "p over seeds is Student's paired t: does the difference hold for other seeds, on these speakers?",
+    "Its 95 % interval is a bootstrap over speakers and, with five paired seeds or more, over seeds; captions say what it speaks of.",
+    "p is the larger of p (speakers), sign flips of whole speakers, and p (interval), Student's t with the interval's standard error. With five "
+    "paired seeds or more it speaks of other seeds and speakers, with fewer of these trained models. Holm's correction is for all variants.",
+    "p (seeds) is Student's paired t: does the difference hold for other seeds, on these speakers?",
     "MAPSSWE takes utterances as independent, which those of one speaker are not: read it beside other papers, not as evidence.",
     "Equivalent means smaller than the margin on either side, by two one-sided tests. A large p alone does not say so.",
 )
 """What the columns mean, a sentence each."""
 
 _PAIRED = (
-    "n_paired_seeds n_speakers n_utterances difference low high covers se df p_interval p_sign_flip smallest_p p_holm p_seeds mapsswe_z mapsswe_p "
+    "n_paired_seeds n_speakers n_utterances difference low high covers se df p_interval p_sign_flip smallest_p p p_holm p_seeds mapsswe_z mapsswe_p "
     "mcnemar_p relative_reduction effect_size margin tost_p equivalent within_noise seeds_needed seeds_needed_for_margin caution"
 ).split()
 _OF_VARIANT = (
@@ -53,7 +55,7 @@ _OF_VARIANT = (
 )  # fmt: skip
 _OF_GROUP = (
     "variant baseline value n_paired_seeds n_speakers n_utterances reference_words wer baseline_wer difference low high covers "
-    "p_sign_flip smallest_p p_bh caution"
+    "p_interval p_sign_flip smallest_p p p_bh noise_floor within_noise caution"
 ).split()
 _UNKNOWN = {"covers": "", "equivalent": False, "within_noise": False, "caution": ""}
 
@@ -95,12 +97,13 @@ def comparisons(
         )
         rows.append({**dict.fromkeys(_PAIRED, math.nan), **_UNKNOWN, **head, **own})
     table = pd.DataFrame(rows, columns=[*_OF_VARIANT, *_PAIRED])
-    return table.assign(p_holm=holm(table["p_sign_flip"].to_numpy(dtype=float)))
+    return table.assign(p_holm=holm(table["p"].to_numpy(dtype=float)))
 
 
 def group_comparisons(
-    results: pd.DataFrame, tallied: Tally, column: str, baseline: str | None = None, *, rounds: int = ROUNDS
-) -> pd.DataFrame:
+    results: pd.DataFrame, tallied: Tally, column: str, baseline: str | None = None, *, noise: Mapping[str, float] | None = None,
+    rounds: int = ROUNDS,
+) -> pd.DataFrame:  # fmt: skip
     """Compare every other variant with the baseline within each class of a column: to explore, not to conclude.
 
     Args:
@@ -108,12 +111,13 @@ def group_comparisons(
         tallied: their scores, with the column.
         column: whose classes are compared.
         baseline: None means the first variant of the study.
+        noise: how far equal runs differ in each class (`launcher.noise.floor_by_class`), if that was measured.
         rounds: of the bootstrap.
 
     Returns:
         variant, baseline, value (the class), n_paired_seeds, n_speakers, n_utterances, reference_words (of a seed), wer and
-        baseline_wer (means over the paired seeds), difference, low, high, covers, p_sign_flip, smallest_p, p_bh (Benjamini
-        and Hochberg over all rows), caution.
+        baseline_wer (means over the paired seeds), difference, low, high, covers, p_interval, p_sign_flip, smallest_p, p,
+        p_bh (p after Benjamini and Hochberg over all rows), noise_floor, within_noise, caution.
 
     Raises:
         ValueError: the column was not kept in `tallied`, or the baseline is not a variant.
@@ -126,9 +130,10 @@ def group_comparisons(
         for name in others:
             for value in classes.cat.categories:
                 pairs = pair(tallied, name, str(baseline), (classes == value).to_numpy())
-                found.append({"variant": name, "baseline": baseline, "value": value, **_in_group(pairs, rounds)})
+                floor = (noise or {}).get(value, math.nan)
+                found.append({"variant": name, "baseline": baseline, "value": value, **_in_group(pairs, floor, rounds)})
     table = pd.DataFrame(found, columns=_OF_GROUP)
-    return table.assign(p_bh=benjamini_hochberg(table["p_sign_flip"].to_numpy(dtype=float)))
+    return table.assign(p_bh=benjamini_hochberg(table["p"].to_numpy(dtype=float)))
 
 
 def group_rates(results: pd.DataFrame, tallied: Tally, column: str) -> pd.DataFrame:
@@ -206,7 +211,7 @@ def _paired(pairs: Pairs, margin: float, noise: NoiseFloor | None, rounds: int) 
     base_wer = float(found.base_wer_K.mean())
     return {
         **head, **_estimate(pairs, found),
-        "se": found.spread.se, "df": found.spread.df, "p_interval": two_sided(found.mean, found.spread), "p_seeds": p_seeds, "mapsswe_z": z, "mapsswe_p": p,
+        "se": found.spread.se, "df": found.spread.df, "p_seeds": p_seeds, "mapsswe_z": z, "mapsswe_p": p,
         "mcnemar_p": mcnemar(pairs.errors_KU > 0, pairs.base_errors_KU > 0) if pairs.single_words else math.nan,
         "relative_reduction": -found.mean / base_wer if base_wer > 0 else math.nan, "effect_size": effect,
         "tost_p": tost, "equivalent": tost < LEVEL, "within_noise": noise is not None and noise.hides(found.mean),
@@ -215,12 +220,13 @@ def _paired(pairs: Pairs, margin: float, noise: NoiseFloor | None, rounds: int) 
     }  # fmt: skip
 
 
-def _in_group(pairs: Pairs, rounds: int) -> dict[str, Any]:
+def _in_group(pairs: Pairs, floor: float, rounds: int) -> dict[str, Any]:
     found = compare(pairs, rounds)
     words = float(pairs.words_KU.sum(axis=1).max(initial=0))
-    told = {**_sizes(pairs), "reference_words": words, "caution": caution(pairs, found, math.nan)}
+    told = {**_sizes(pairs), "reference_words": words, "noise_floor": floor, "caution": caution(pairs, found, math.nan)}
     if found is None:
-        return {**told, "covers": ""}
+        return {**told, "covers": "", "within_noise": False}
+    told["within_noise"] = hidden(found.mean, floor)
     return {**told, **_estimate(pairs, found), "wer": found.wer_K.mean(), "baseline_wer": found.base_wer_K.mean()}
 
 
@@ -231,11 +237,12 @@ def _sizes(pairs: Pairs) -> dict[str, int]:
 
 
 def _estimate(pairs: Pairs, found: Difference) -> dict[str, Any]:
-    by_speaker = pairs.num_speakers > 1
+    of_speakers = sign_flip(found.own_P) if pairs.num_speakers > 1 else math.nan
+    of_interval = two_sided(found.mean, found.spread)
     return {
         "difference": found.mean, "low": found.low, "high": found.high, "covers": found.covers,
-        "p_sign_flip": sign_flip(found.own_P) if by_speaker else math.nan,
-        "smallest_p": smallest_p(pairs.num_speakers),
+        "p_interval": of_interval, "p_sign_flip": of_speakers, "smallest_p": smallest_p(pairs.num_speakers),
+        "p": claimed(of_speakers, of_interval),
     }  # fmt: skip
 
 

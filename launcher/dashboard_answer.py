@@ -19,9 +19,9 @@ def read(folder: Path) -> dict[str, Any]:
     Returns:
         headline, and cautions as a list.
     """
-    from launcher import report, results
+    from launcher import report, utterance_files
 
-    answer = report.content(results.load(folder))["answer"]
+    answer = report.content(utterance_files.open_study(folder))["answer"]
     return {"headline": answer.headline, "cautions": list(answer.cautions)}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from launcher.stats import finite, is_repeat, with_columns
+from launcher.tallies import Tally
 
 _SCORES = ("wer", "cer", "nll_per_label")
 _MADE_WITH = {
@@ -61,8 +62,7 @@ class NoiseFloor:
 
     def hides(self, difference: float) -> bool:
         """Tell whether a difference of WER is no larger than between equal runs."""
-        # A sum of fractions may be off in its last bit.
-        return bool(self.wer > 0 and abs(difference) <= self.wer + 1e-12)
+        return hidden(difference, self.wer)
 
     def sentence(self) -> str:
         """Say it in one line."""
@@ -123,6 +123,30 @@ def noise_floor(results: pd.DataFrame, utterances: pd.DataFrame) -> NoiseFloor |
         one_cpu_machine=_differ(done, "node", "device") is False and done["device"].iloc[0] == "cpu",
         made_differently=tuple(name for name, columns in _MADE_WITH.items() if _differ(done, *columns)),
     )
+
+
+def hidden(difference: float, floor: float) -> bool:
+    """Tell whether a difference of WER is no larger than a floor above 0; NaN is no floor."""
+    # A sum of fractions may be off in its last bit.
+    return bool(floor > 0 and abs(difference) <= floor + 1e-12)
+
+
+def floor_by_class(tallied: Tally, column: str) -> dict[str, float]:
+    """Return the largest difference of corpus WER between equal runs in each class of a column; of two runs at least.
+
+    Args:
+        tallied: the scores of the equal runs, each counted as a trial of its own; has the column.
+        column: whose classes are looked at.
+    """
+    classes = tallied.classes(column)
+    found = {}
+    for value in classes.cat.categories:
+        member_U = (classes == value).to_numpy()
+        errors_T, words_T = (np.nansum(table[:, member_U], axis=1) for table in (tallied.errors, tallied.words))
+        rate_T = errors_T[words_T > 0] / words_T[words_T > 0]
+        if len(rate_T) > 1:
+            found[str(value)] = float(rate_T.max() - rate_T.min())
+    return found
 
 
 def equal_runs(results: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from launcher import comparison_sections, pages, run_sections, sections
 from launcher.answer import Answer, answer, count
 from launcher.comparison_sections import group_section
 from launcher.comparisons import MARGIN, METHOD, comparisons
-from launcher.noise import NoiseFloor, equal_runs, noise_floor
+from launcher.noise import NoiseFloor, equal_runs, floor_by_class, noise_floor
 from launcher.share_sections import audit_section
 from launcher.share_stats import only_measured
 from launcher.stats import first_runs, of_first_runs, pick_baseline, summary_by_variant, with_columns
@@ -122,15 +122,19 @@ def content(tables: StudyTables, speech: Speech | None = None) -> dict[str, Any]
         "facts": _facts(study, data),
         "counts": sections.counts_table(data),
         "reject_reasons": _reject_reasons(data, tables.rejects),
-        "environment": sorted((study.get("environment") or {}).items()),
+        "environment": sorted(_environment(study)),
         "progress": _progress(results),
         "main": comparison_sections.main_table(compared, found.compared),
         "tests": comparison_sections.tests_table(found.compared),
+        "sizes": comparison_sections.sizes_table(found.compared),
         "method": METHOD,
         "noise": found.noise and (found.noise.sentence(), comparison_sections.noise_table(results, found.noise)),
         "strip": comparison_sections.strip_figure(compared),
         "audit": audit,
-        "groups": [group_section(compared, found.tallied, name, known, found.baseline) for name in groups],
+        "groups": [
+            group_section(compared, found.tallied, name, known, found.baseline, noise=found.noise_by_class.get(name))
+            for name in groups
+        ],
         **_ran(tables.history, results, compared),
         "worst": worst_table(worst, answered.best, groups, clips),
         "rejects": sections.rejects_table(tables.rejects),
@@ -159,6 +163,7 @@ class _Found:
     compared: pd.DataFrame
     tallied: Tally
     noise: NoiseFloor | None
+    noise_by_class: dict[str, dict[str, float]]
     problems: list[str]
 
 
@@ -166,14 +171,17 @@ def _compare(tables: StudyTables, results: pd.DataFrame, first: pd.DataFrame) ->
     """Compare the variants; `first` are the trials that repeat no other."""
     study, groups = tables.study, list(tables.study.get("groups") or [])
     baseline, problems = _baseline(first, study)
-    equal = set(equal_runs(results)["trial_id"])
-    runs = whole(tables.utterances, ["utt_id", "split", "hypothesis", "loss"], equal, "final")
-    noise = noise_floor(results, runs)
+    equal = equal_runs(results)
+    ids = set(equal["trial_id"])
+    noise = noise_floor(results, whole(tables.utterances, ["utt_id", "split", "hypothesis", "loss"], ids, "final"))
+    # As trials of their own: a tally leaves repeats out.
+    runs = tally(equal.drop(columns="repeat"), parts(tables.utterances, [*COLUMNS, *groups], ids, "final"), groups)
+    by_class = {name: floor_by_class(runs, name) for name in groups if name in runs.utterances.columns}
     tallied = tally(first, parts(tables.utterances, [*COLUMNS, *groups], set(first["trial_id"]), "final"), groups)
     margin = study.get("margin", MARGIN)
     compared = comparisons(first, tallied, baseline, margin=margin, noise=noise)
     said = answer(first, summary_by_variant(first, "wer"), compared, baseline, noise)
-    return _Found(said, baseline, compared, tallied, noise, problems)
+    return _Found(said, baseline, compared, tallied, noise, by_class, problems)
 
 
 def _baseline(results: pd.DataFrame, study: dict[str, Any]) -> tuple[str | None, list[str]]:
@@ -228,7 +236,7 @@ def _differing_versions(packages: pd.Series) -> list[str]:
 
 def _facts(study: dict[str, Any], data: dict[str, Any]) -> list[tuple[str, str]]:
     """List what was run, as name and value; what was not recorded is said to be so."""
-    axes, versions = study.get("axes") or {}, study.get("environment") or {}
+    axes, versions = study.get("axes") or {}, _environment(study)
     return [
         ("Data", str(data.get("source") or "not recorded")),
         ("Fingerprint of the data", str(data.get("fingerprint") or "not recorded")),
@@ -236,9 +244,14 @@ def _facts(study: dict[str, Any], data: dict[str, Any]) -> list[tuple[str, str]]
         ("Speech", f"{data['hours']:.2f} hours" if "hours" in data else "not recorded"),
         *((f"Axis: {name}", ", ".join(map(str, values))) for name, values in axes.items()),
         ("Baseline", str(study.get("baseline") or "the first variant")),
-        ("Versions", ", ".join(f"{name} {value}" for name, value in versions.items()) or "not recorded"),
+        ("Versions", ", ".join(f"{name} {value}" for name, value in versions) or "not recorded"),
         ("Created", str(study.get("created") or "not recorded")),
     ]
+
+
+def _environment(study: dict[str, Any]) -> list[tuple[str, Any]]:
+    """List what is known of the code and the machine; without a patch, git_patch is null."""
+    return [(name, value) for name, value in (study.get("environment") or {}).items() if value is not None]
 
 
 def _reject_reasons(data: dict[str, Any], rejects: pd.DataFrame) -> list[tuple[Any, int]]:

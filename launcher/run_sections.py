@@ -99,7 +99,7 @@ def trials_table(results: pd.DataFrame) -> Table:
 
 def failure_section(results: pd.DataFrame) -> RunSection:
     """List the trials that failed, were ended early, or needed more than one attempt."""
-    names = ["failure", "broken_off", "out_of_memory", "attempts", "error"]
+    names = ["failure", "broken_off", "out_of_memory", "attempts", "error", "tracker_warning"]
     table = with_columns(results, ["trial_id", "status", *names])
     attempts, halved = (_whole_numbers(table[name]) for name in ("attempts", "out_of_memory"))
     troubled = table["status"].isin(_TROUBLE) | (attempts > 1) | (halved > 0) | table["broken_off"].notna()
@@ -121,6 +121,8 @@ def failure_section(results: pd.DataFrame) -> RunSection:
     line += f"; memory ran out and micro-batches were halved {count(int(halved.sum()), 'time')}" if halved.sum() else ""
     none = "No trial failed, was ended early or needed a second attempt."
     caption = "Trials that failed, were ended early, or did not run through at once"
+    untold = int(table["tracker_warning"].notna().sum())
+    line += f"; {count(untold, 'trial')} reported to a tracker in part only (column tracker_warning)" if untold else ""
     return RunSection((f"{line}.",), (Table("failures", caption, head, rows, none),))
 
 
@@ -130,7 +132,7 @@ def _whole_numbers(values: pd.Series) -> pd.Series:
 
 def cost_section(results: pd.DataFrame) -> RunSection:
     """Say what the trials cost, what of it was padding, and how fast they went."""
-    table = with_columns(results, ["variant", "status", "seconds", "workers", "device", "padding_fraction"])
+    table = with_columns(results, ["variant", "status", "seconds", "workers", "device", "padding_fraction", "attempts"])
     seconds = pd.to_numeric(table["seconds"]).astype(float)
     workers = pd.to_numeric(table["workers"]).fillna(1).clip(lower=1)
     table = table.assign(hours=seconds * workers / 3600)
@@ -148,8 +150,10 @@ def cost_section(results: pd.DataFrame) -> RunSection:
     made = Table("cost", "Cost and speed, by variant", head, rows, "No trial was requested.")
     devices = ", ".join(sorted(map(str, table["device"].dropna().unique())))
     lines = [f"{table['hours'].sum():.2f} device hours in {count(timed, 'trial')}{f' ({devices})' if devices else ''}."]
+    further = int((_whole_numbers(table["attempts"]) - 1).clip(lower=0).sum())
     lines.append(
-        "A time is that of a trial's last attempt, times its workers; what broken-off attempts took is not in it."
+        "A time is that of a trial's last attempt, times its workers"
+        + (f"; what {count(further, 'earlier attempt')} took was not recorded and is not in it." if further else ".")
     )
     if timed < len(table):
         lines.append(f"{count(len(table) - timed, 'trial')} without a recorded time.")

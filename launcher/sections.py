@@ -89,12 +89,23 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plotly figure with its caption and the numbers behind it."""
+    """A plotly figure with its caption and the numbers behind it.
+
+    Attributes:
+        id: of its element.
+        caption: what it shows.
+        spec: traces and layout, as JSON.
+        numbers: those behind it.
+        height: in CSS pixels: its place is kept free until it is drawn.
+        entries: how many lines its legend has at most.
+    """
 
     id: str
     caption: str
     spec: str
     numbers: Numbers
+    height: int
+    entries: int
 
 
 def _exported(cell: Cell) -> str | float:
@@ -167,4 +178,7 @@ def _count_cell(name: str, value: Any) -> Cell:
 def figure(id: str, caption: str, drawn: go.Figure, data: pd.DataFrame, file: str) -> Figure:
     """Pack a figure for the template: its specification as JSON and its numbers as CSV."""
     spec = str(drawn.to_json()).replace("<", "\\u003c")  # so that no text can end the script element
-    return Figure(id, caption, spec, Numbers(file, data.to_csv(index=False)))
+    made = drawn.to_plotly_json()
+    has_legend = made["layout"].get("showlegend") is not False
+    entries = sum(trace.get("showlegend") is not False for trace in made["data"]) if has_legend else 0
+    return Figure(id, caption, spec, Numbers(file, data.to_csv(index=False)), made["layout"]["height"], entries)

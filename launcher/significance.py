@@ -147,7 +147,9 @@ def over_seeds(difference_K: np.ndarray) -> tuple[float, float]:
     Returns:
         The standardised difference (mean / standard deviation) and p; NaN with one seed or where all are the same.
     """
-    if len(difference_K) < 2 or not (deviation := float(difference_K.std(ddof=1))) > 0:
+    # Equal differences of fractions may differ in their last bits.
+    least = _ROUNDING * float(np.abs(difference_K).max(initial=0))
+    if len(difference_K) < 2 or not (deviation := float(difference_K.std(ddof=1))) > least:
         return math.nan, math.nan
     effect = float(difference_K.mean()) / deviation
     return effect, float(2 * stats.t.sf(abs(effect) * math.sqrt(len(difference_K)), len(difference_K) - 1))
@@ -158,6 +160,14 @@ def two_sided(difference: float, spread: Spread) -> float:
     if not (math.isfinite(difference) and spread.se > 0):
         return math.nan
     return float(2 * stats.t.sf(abs(difference) / spread.se, spread.df))
+
+
+def claimed(*p: float) -> float:
+    """Return the p-value to claim from: the largest, as a claim must hold by every test; one that says nothing is left out.
+
+    Reference: Berger 1982, https://doi.org/10.1080/00401706.1982.10487790 (intersection-union tests keep their level)
+    """
+    return max((one for one in p if math.isfinite(one)), default=math.nan)
 
 
 def equivalence(difference: float, spread: Spread, margin: float) -> float:

@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from launcher import live, progress, results, show
+from launcher import live, printable, progress, results, show
 from launcher.live import Holder
 
 ENDED = results.ENDED
@@ -36,6 +36,7 @@ class Snapshot:
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     holder: Holder = field(default_factory=lambda: Holder(False))
     _names: list[str] = field(default_factory=list)
+    _plan: tuple[int, int] | None = None
     _seen: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def read(self) -> None:
@@ -48,7 +49,7 @@ class Snapshot:
             ResultsError: the folder is no study; only at the first reading.
         """
         try:
-            self._names = [trial["trial_id"] for trial in results.read_study(self.folder)["trials"]]
+            self._read_plan()
         except results.ResultsError:
             if not self._names:
                 raise
@@ -61,6 +62,17 @@ class Snapshot:
     def ended(self) -> bool:
         """Whether every trial has ended."""
         return all(row["status"] in ENDED for row in self.rows.values())
+
+    def _read_plan(self) -> None:
+        """Read which trials there are, if that has changed: 1,000 trials are megabytes of JSON."""
+        try:
+            found = (self.folder / "study.json").stat()
+            signature = found.st_mtime_ns, found.st_size
+        except OSError:  # the reading says what is wrong
+            signature = None
+        if signature is None or signature != self._plan:
+            self._names = [trial["trial_id"] for trial in results.read_study(self.folder)["trials"]]
+            self._plan = signature
 
     def _row(self, name: str, before: dict[str, Any] | None) -> dict[str, Any]:
         place = results.trial_folder(self.folder, name)
@@ -161,7 +173,7 @@ def line(change: Mapping[str, Any]) -> str:
         told = f"{status}, update {change['update']}{of}{', WER ' + score if score else ''}"
     else:
         told = status
-    return f"{change['trial_id']}: {told}"
+    return printable.line(f"{change['trial_id']}: {told}")
 
 
 def drawing(snapshot: Snapshot) -> Table:
@@ -176,7 +188,7 @@ def drawing(snapshot: Snapshot) -> Table:
 def _caption(snapshot: Snapshot) -> str:
     holder = snapshot.holder
     if holder.held:
-        return f"run by {holder.words or 'a launch'}"
+        return f"run by {printable.line(holder.words) or 'a launch'}"
     if holder.held is None:
         return f"{holder.words}: trials that run cannot be told from interrupted ones"
     return "" if snapshot.ended else "nobody runs this study now"

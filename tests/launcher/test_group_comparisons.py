@@ -19,10 +19,19 @@ def test_groups_are_compared_as_if_they_were_alone() -> None:
     only = tables.utterances[tables.utterances["group"] == "word"]
     alone = comparisons(tables.results, tally(tables.results, only), rounds=2000).iloc[1:].set_index("variant")
     words = table[table["value"] == "word"].set_index("variant")
-    names = ["difference", "low", "high", "p_sign_flip", "n_speakers", "n_utterances"]
+    names = ["difference", "low", "high", "p_sign_flip", "p", "n_speakers", "n_utterances"]
     pd.testing.assert_frame_equal(words[names].astype(float), alone[names].astype(float))
-    expected = stats.false_discovery_control(table["p_sign_flip"].to_numpy(dtype=float))
+    expected = stats.false_discovery_control(table["p"].to_numpy(dtype=float))
     assert list(table["p_bh"]) == pytest.approx(list(expected))
+
+
+def test_a_difference_within_the_noise_of_its_class_is_marked_and_in_no_other_class() -> None:
+    tables = study_tables(num_seeds=2)
+    tallied = tally(tables.results, tables.utterances, ["group"])
+    table = group_comparisons(tables.results, tallied, "group", noise={"word": 1.0}, rounds=100)
+    assert (table["within_noise"] == (table["value"] == "word")).all()
+    assert list(table["noise_floor"].notna()) == list(table["value"] == "word")
+    assert not group_comparisons(tables.results, tallied, "group", rounds=100)["within_noise"].any()
 
 
 def test_a_class_without_reference_words_keeps_its_row_without_a_number() -> None:

@@ -17,9 +17,10 @@ from launcher import comparison_sections, plots, report, results, stats
 from launcher.answer import answer
 from launcher.cli import cli
 from launcher.comparisons import comparisons, group_rates
-from launcher.noise import NoiseFloor, as_json, noise_floor
+from launcher.noise import NoiseFloor, as_json, floor_by_class, noise_floor
 from launcher.tallies import tally
 from tests.launcher.report_tables import EMPTY, Tables, study_tables, with_repeats, write_study
+from tests.launcher.scored_trials import scored, trials
 
 PLAIN = study_tables(num_utterances=40)
 FIRST_WER = float(PLAIN.results["wer"][0])
@@ -130,7 +131,23 @@ def test_all_of_a_report_but_the_noise_floor_and_the_list_of_trials_is_the_same_
     alone = report.content(replace(PLAIN, shares=shares.iloc[:2]))
     assert alone["audit"].columns
     of_all_trials = {"trials", "progress", "cost", "made_with"}
-    assert {name for name in alone if ours[name] != alone[name]} == {"noise", *of_all_trials}
+    assert {name for name in alone if ours[name] != alone[name]} == {"noise", "groups", *of_all_trials}
+    assert [section.rates for section in ours["groups"]] == [section.rates for section in alone["groups"]]
+    for with_floor, without in zip(ours["groups"], alone["groups"], strict=True):
+        assert with_floor.differences.head == (*without.differences.head, "noise floor, points")
+        assert {row[-1].text for row in with_floor.differences.rows} == {"0.00"}  # the repeats are copies
+        assert [row[:-1] for row in with_floor.differences.rows] == list(without.differences.rows)
+
+
+def test_the_floor_of_a_class_is_the_largest_difference_of_its_wer_between_two_runs() -> None:
+    results = trials(*((name, 1, "done", 0.5) for name in "abc"))
+    groups = ["word", "word", "sentence", "silence"]
+    errors = {"a": [0, 1, 2, 0], "b": [1, 1, 2, 0], "c": [1, 1, 3, 0]}
+    rows = [scored(f"{name}-1", errors[name], [1, 1, 4, 0]).assign(group=groups) for name in errors]
+    found = floor_by_class(tally(results, pd.concat(rows), ["group"]), "group")
+    assert found == pytest.approx({"word": 0.5, "sentence": 0.25})
+    alone = tally(results, rows[0], ["group"])
+    assert floor_by_class(alone, "group") == {}
 
 
 def test_differences_below_the_floor_are_marked_and_others_are_not() -> None:

@@ -117,6 +117,7 @@ def test_benjamini_hochberg_agrees_with_statsmodels_and_passes_over_what_is_miss
 def test_all_seeds_alike_have_no_test_over_seeds() -> None:
     assert all(map(math.isnan, over_seeds(np.full(4, 0.25))))
     assert all(map(math.isnan, over_seeds(np.array([0.1]))))
+    assert all(map(math.isnan, over_seeds(np.array([0.3 - 0.1, 0.2]))))  # they differ in their last bit
 
 
 def centred(part_PK: np.ndarray) -> np.ndarray:

@@ -94,6 +94,18 @@ def test_trials_that_a_new_launch_adds_are_seen(out: Path) -> None:
     assert len(snapshot.rows) == 4
 
 
+def test_the_plan_is_read_again_only_when_it_has_changed(out: Path, monkeypatch) -> None:
+    snapshot, read, readings = watch.Snapshot(out), results.read_study, []
+    monkeypatch.setattr(results, "read_study", lambda folder: readings.append(folder) or read(folder))
+    snapshot.read()
+    snapshot.read()
+    assert len(readings) == 1
+    file = out / "study.json"
+    file.write_text(file.read_text() + "\n")
+    snapshot.read()
+    assert len(readings) == 2
+
+
 def test_nothing_is_written_by_who_watches(out: Path) -> None:
     checkpoint(put(out, ONE, attempts=OPEN), 9, 297)
     before = sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*"))
