@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet
 
-from launcher import plots, results
+from launcher import plots, reading, results
 
 METRICS = ("eval_wer", "eval_nll_per_label", "nll_per_label", "loss")
 MAX_POINTS = 6000
@@ -82,8 +81,8 @@ class Histories:
 
 def read_history(path: Path) -> dict[str, Curve]:
     """Read the curves of one trial, each of at most 300 points; metrics that it has no finite value of are left out."""
-    names = [name for name in METRICS if name in pyarrow.parquet.read_schema(path).names]
-    table = pyarrow.parquet.read_table(path, columns=["update", *names])
+    names = [name for name in METRICS if name in reading.schema(path).names]
+    table = reading.table(path, columns=["update", *names])
     update = table["update"].to_numpy().astype(float)
     curves: dict[str, Curve] = {}
     for name in names:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet
 
-from launcher import live, ray_file, results
+from launcher import live, ray_file, reading, results
 from launcher.answer import count
 from launcher.dashboard_answer import NOTHING_DONE, Answers
 from launcher.dashboard_curves import Histories, Subject, figures
@@ -214,9 +213,9 @@ def worst_utterances(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
-    names = pyarrow.parquet.read_schema(path).names
+    names = reading.schema(path).names
     columns = [name for name in (*_SHOWN, *_ERRORS, "phase") if name in names]
-    table = pyarrow.parquet.read_table(path, columns=columns, filters=[("phase", "=", "final")]).to_pandas()
+    table = reading.table(path, columns=columns, filters=[("phase", "=", "final")]).to_pandas()
     table = table.reindex(columns=[*_SHOWN, *_ERRORS])
     table["errors"] = table[list(_ERRORS)].sum(axis=1).astype(int)
     worst = table.sort_values(["errors", "utt_id"], ascending=[False, True]).head(NUM_UTTERANCES)

@@ -12,7 +12,7 @@ import click
 import pandas as pd
 from rich.console import Console
 
-from launcher import noise, progress, results
+from launcher import noise, printable, progress, reading, results
 
 EXIT_DONE, EXIT_FAILED_TRIALS = 0, 3
 
@@ -40,7 +40,7 @@ def results_table(
     else:
         click.echo(_text_table(frame, study["axes"]))
         if floor is not None:
-            click.echo(floor.sentence())
+            click.echo(printable.line(floor.sentence()))
     return EXIT_FAILED_TRIALS if (frame["status"] == "failed").any() else EXIT_DONE
 
 
@@ -52,7 +52,7 @@ def noise_floor(folder: Path, frame: pd.DataFrame) -> noise.NoiseFloor | None:
         frame: the results table.
     """
     files = (results.trial_folder(folder, name) / "utterances.parquet" for name in noise.equal_runs(frame)["trial_id"])
-    parts = [pd.read_parquet(file) for file in files if file.is_file()]
+    parts = [reading.table(file).to_pandas() for file in files if file.is_file()]
     return noise.noise_floor(frame, pd.concat(parts, ignore_index=True) if parts else pd.DataFrame())
 
 
@@ -67,7 +67,9 @@ def _text_table(frame: Any, axes: Mapping[str, Sequence[Any]]) -> str:
     shown["nll_per_label"] = [progress.number(value) for value in shown["nll_per_label"]]
     shown["seconds"] = ["" if value != value else f"{value:.0f}" for value in shown["seconds"]]
     shown["updates"] = ["" if value != value else f"{value:.0f}" for value in shown["updates"]]
-    return shown.to_string(index=False)
+    for name in ("trial_id", *varied, "status"):
+        shown[name] = [printable.line(value) for value in shown[name]]
+    return shown.rename(columns=printable.line).to_string(index=False)
 
 
 def plain(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -82,4 +84,4 @@ def failures(frame: pd.DataFrame, console: Console) -> None:
     """Say which trials of a results table failed, and why."""
     failed = frame[frame["status"] == "failed"]
     for name, error in zip(failed["trial_id"], failed["error"]):
-        console.print(f"failed: {name}: {error}", style="red", markup=False, highlight=False)
+        console.print(printable.lines(f"failed: {name}: {error}"), style="red", markup=False, highlight=False)

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet
 
-from launcher import results
+from launcher import reading, results
 
 _OTHERS = ("history", "shares", "exact", "audit")
 
@@ -41,7 +41,7 @@ class UtteranceFiles:
 
     @cached_property
     def _schemas(self) -> dict[str, list[str]]:
-        return {trial: pyarrow.parquet.read_schema(file).names for trial, file in self.files.items()}
+        return {trial: reading.schema(file).names for trial, file in self.files.items()}
 
     def parts(
         self, columns: Sequence[str], trials: Collection[str] | None, phase: str | None
@@ -52,7 +52,7 @@ class UtteranceFiles:
                 continue
             known = [name for name in columns if name in self._schemas[trial]]
             filters = [("phase", "==", phase)] if phase is not None and "phase" in self._schemas[trial] else None
-            yield pyarrow.parquet.read_table(file, columns=known, filters=filters).to_pandas()
+            yield reading.table(file, columns=known, filters=filters).to_pandas()
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import pyarrow.parquet
 from pydantic import ValidationError
 
-from launcher import config, results
+from launcher import config, reading, results
 from launcher.config import Configuration, ConfigurationError
 from launcher.config_models import ModelConfiguration, TrainingConfiguration
 from launcher.config_schema import MODEL, TRAINER, TRAINING
@@ -61,7 +59,7 @@ def know(place: Place) -> Known:
     """
     path = place.folder / "trial.json"
     try:
-        recorded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        recorded = reading.json_file(path) if path.is_file() else {}
     except ValueError as error:
         raise ConfigurationError(f"{path} cannot be read ({error}); remove it to compare without") from error
     study = results.read_study(place.study) if (place.study / "study.json").is_file() else {}
@@ -116,7 +114,7 @@ def agreement(one: Known, other: Known) -> dict[str, str]:
     for name in _TABLES:
         paths = [known.place.folder / f"{name}.parquet" for known in (one, other)]
         if all(path.is_file() for path in paths):
-            found[f"{name}.parquet"] = _compared(*(pyarrow.parquet.read_table(path).to_pylist() for path in paths))
+            found[f"{name}.parquet"] = _compared(*(reading.table(path).to_pylist() for path in paths))
     return found
 
 
@@ -140,7 +138,7 @@ def _worked_out(
     trial_id: str, sections: Mapping[str, Mapping[str, Any]], study: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Work out what an id is the hash of, from study.json; whether it is right is told by the hash itself."""
-    if not sections or not study:
+    if not study or not {TRAINER, TRAINING, MODEL} <= set(sections):
         return None
     try:
         configuration = Configuration(

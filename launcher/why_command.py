@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from launcher import progress, trial_search, why
+from launcher import printable, progress, reading, trial_search, why
 from launcher.config import ConfigurationError
 from launcher.trial_search import Place
 from launcher.why import Difference, Known
@@ -29,7 +29,7 @@ def execute(words: tuple[str, str], outs: Sequence[Path], *, as_json: bool) -> N
     Raises:
         ConfigurationError: an id names no trial, or several; or both are the same folder.
     """
-    one, other = (why.know(place) for place in _two(*(trial_search.find(word, outs) for word in words)))
+    one, other = (_known(place) for place in _two(*(trial_search.find(word, outs) for word in words)))
     same = one.place.trial_id == other.place.trial_id
     makes = [] if same else why.identity_differences(one, other)
     content = {
@@ -43,7 +43,12 @@ def execute(words: tuple[str, str], outs: Sequence[Path], *, as_json: bool) -> N
     if as_json:
         click.echo(json.dumps(content, indent=1, default=str))
     else:
-        click.echo("\n".join(_text(one, other, makes, content)))
+        click.echo("\n".join(map(printable.line, _text(one, other, makes, content))))
+
+
+def _known(place: Place) -> Known:
+    reading.refuse_links(place.study)
+    return why.know(place)
 
 
 def _two(first: list[Place], second: list[Place]) -> tuple[Place, Place]:

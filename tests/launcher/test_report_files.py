@@ -109,7 +109,8 @@ def test_a_clip_is_the_sound_of_the_store(store: Path) -> None:
     opened = Store.open(store)
     known = opened.columns(["utt_id", "split"])
     rows = pd.DataFrame({"utt_id": [known["utt_id"][3], "no such"], "split": [known["split"][3], "test"]})
-    found = clips.from_store({"data": {"store": str(store)}}, rows)
+    fingerprint = opened.description["fingerprint"]
+    found = clips.from_store({"data": {"store": str(store), "fingerprint": fingerprint}}, rows)
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(found.sounds[0].split(",")[1])), dtype="int16")
     assert rate == 16_000
     assert samples.tolist() == opened.samples(3).tolist()[: int(clips.LONGEST * rate)]
@@ -133,7 +134,8 @@ def test_speech_is_in_a_file_of_its_own_and_only_when_asked_for(tmp_path: Path, 
     named = {f"utt{k:04d}": utt_id for k, utt_id in enumerate(known)}
     utterances = FULL.utterances[FULL.utterances["utt_id"].isin(named)]
     utterances = utterances.assign(utt_id=utterances["utt_id"].map(named), split=None)
-    study = {**FULL.study, "data": {**FULL.study["data"], "store": str(store)}}
+    fingerprint = Store.open(store).description["fingerprint"]
+    study = {**FULL.study, "data": {**FULL.study["data"], "store": str(store), "fingerprint": fingerprint}}
     write_study(replace(WITH_REPEAT, study=study, utterances=utterances), tmp_path)
     for words, name, holds in (
         (["report"], "report.html", False),
