@@ -17,6 +17,7 @@ from launcher.config_schema import TRAINER
 from launcher.config_values import ConfigurationError
 
 _EVALUATES = ("epoch", "steps")
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 _SCORE = re.compile(r"(?:eval_)?(?:wer|cer|nll_per_label)(?:/.+)?")
 
 
@@ -71,6 +72,13 @@ def _given(configuration: Configuration, names: tuple[str, ...]) -> list[str]:
         if value != type(section).model_fields[name].default:
             found.append(f"{name} = {value}")
     return found
+
+
+def trackers_of(configuration: Configuration) -> tuple[str, ...]:
+    """Return what a trial is reported to, as `report_to` names it; none unless it is asked for."""
+    given = configuration.trainer_arguments.get("report_to")
+    names = [given] if isinstance(given, str) else given or ()
+    return tuple(dict.fromkeys(name for name in names if name != "none"))
 
 
 def _something_to_do(configuration: Configuration) -> Iterator[Finding]:
@@ -250,6 +258,14 @@ def _scoring_alone(configuration: Configuration) -> Iterator[Finding]:
         )
 
 
+def _trackers_are_known(configuration: Configuration) -> Iterator[Finding]:
+    names = trackers_of(configuration)
+    if unknown := [name for name in names if name not in TRACKERS]:
+        yield Finding(f"report_to = {', '.join(unknown)} is not supported; choose of {', '.join(TRACKERS)}, or none")
+    if "tensorboard" in names and not configuration.training.tensorboard:
+        yield Finding("report_to = tensorboard contradicts tensorboard = False; leave one of them out")
+
+
 RULES: tuple[Rule, ...] = (
     _something_to_do,
     _test_split_is_for_the_end,
@@ -265,4 +281,5 @@ RULES: tuple[Rule, ...] = (
     _masks_are_on,
     _audit_is_on,
     _scoring_alone,
+    _trackers_are_known,
 )

@@ -33,6 +33,8 @@ def settings_of(text: str) -> Configuration:
         ("load_best_model_at_end=True", ["needs evaluations; add the line eval_strategy = epoch"]),
         ("load_best_model_at_end=True & eval_strategy=epoch", ["save_strategy = steps and eval_strategy = epoch must be equal"]),
         ("bf16=True & fp16=True", ["bf16 = True and fp16 = True exclude each other"]),
+        ("report_to=all", ["report_to = all is not supported; choose of tensorboard, wandb, mlflow, or none"]),
+        ("report_to=tensorboard & tensorboard=False", ["report_to = tensorboard contradicts tensorboard = False"]),
         ("dataset_loss_weighting=1.3,0.7 & reduction=sum", ["needs reduction = mean", "dataset_weighted(name=weight"]),
     ],
 )  # fmt: skip
@@ -136,7 +138,7 @@ def test_every_rule_finds_something() -> None:
         "load_best_model_at_end=True", "bf16=True & fp16=True", "metric_for_best_model=bleu",
         "eval_on_start=True & early_stopping=1 & eval_strategy=epoch", "dataset_loss_weighting=1,2 & reduction=sum",
         "load_model=a & pretrained_model_name=b", "gradient_reversal_lambda=1",
-        "mask_time_length=5", "audit=False & audit_exact=1", "do_train=False",
+        "mask_time_length=5", "audit=False & audit_exact=1", "do_train=False", "report_to=all",
     ]  # fmt: skip
     for rule, text in zip(RULES, files, strict=True):
         assert list(rule(settings_of(text))), rule.__name__
