@@ -27,7 +27,7 @@ _IMAGES = "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly"
 
 @click.command()
 @click.option("--cidr", required=True, metavar="A.B.C.D/N", help="Who may reach SSH: your address as 203.0.113.7/32.")
-@click.option("--bucket", required=True, metavar="NAME", help="S3 bucket with stores that workers may read.")
+@click.option("--bucket", required=True, metavar="NAME", help="S3 bucket: stores/ is read, studies/ is written.")
 @click.option("--region", default="eu-central-1", show_default=True)
 @click.option("--vpc", metavar="ID", help="VPC of the cluster.  [default: the default VPC of the region]")
 def main(cidr: str, bucket: str, region: str, vpc: str | None) -> None:
@@ -38,7 +38,7 @@ def main(cidr: str, bucket: str, region: str, vpc: str | None) -> None:
     group = security_group(ec2, vpc or default_vpc(ec2), network)
     account = session.client("sts").get_caller_identity()["Account"]
     worker = profile(iam, f"{CLUSTER}-worker", worker_policy(bucket))
-    profile(iam, f"{CLUSTER}-head", head_policy(worker))
+    profile(iam, f"{CLUSTER}-head", head_policy(worker, bucket))
     click.echo(f"SecurityGroupIds: [{group}]")
     click.echo(f"image: {account}.dkr.ecr.{region}.amazonaws.com/{CLUSTER}:gpu (and :cpu for head_image)")
     click.echo("once more by hand:")
@@ -142,19 +142,29 @@ def unless_there(make: Any, **arguments: Any) -> None:
             raise
 
 
-def worker_policy(bucket: str) -> dict[str, Any]:
-    """Return what workers may do: read one bucket."""
+def storage(bucket: str, *written: str) -> list[dict[str, Any]]:
+    """Return what to allow: read one bucket, and write below the folders that are named."""
     read = {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": f"arn:aws:s3:::{bucket}/*"}
     look = {
         "Effect": "Allow",
         "Action": ["s3:ListBucket", "s3:GetBucketLocation"],
         "Resource": f"arn:aws:s3:::{bucket}",
     }
-    return {"Version": "2012-10-17", "Statement": [read, look]}
+    write = {
+        "Effect": "Allow",
+        "Action": ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"],
+        "Resource": [f"arn:aws:s3:::{bucket}/{folder}/*" for folder in written],
+    }
+    return [read, look, write]
 
 
-def head_policy(worker_role: str) -> dict[str, Any]:
-    """Return what the head may do: launch machines with the role of workers, end those of this cluster."""
+def worker_policy(bucket: str) -> dict[str, Any]:
+    """Return what workers may do: read one bucket, write studies into it."""
+    return {"Version": "2012-10-17", "Statement": storage(bucket, "studies")}
+
+
+def head_policy(worker_role: str, bucket: str) -> dict[str, Any]:
+    """Return what the head may do: launch machines with the role of workers, end those of this cluster, write stores and studies."""
     ours = {"StringEquals": {"ec2:ResourceTag/ray-cluster-name": CLUSTER}}
     launch = ["ec2:Describe*", "ec2:RunInstances"]
     return {
@@ -164,6 +174,7 @@ def head_policy(worker_role: str) -> dict[str, Any]:
             {"Effect": "Allow", "Action": ["ec2:CreateTags"], "Resource": "arn:aws:ec2:*:*:instance/*"},
             {"Effect": "Allow", "Action": ["ec2:TerminateInstances"], "Resource": "*", "Condition": ours},
             {"Effect": "Allow", "Action": ["iam:PassRole"], "Resource": worker_role},
+            *storage(bucket, "stores", "studies"),
         ],
     }
 

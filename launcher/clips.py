@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -23,6 +24,9 @@ _LAYOUT = 2  # of the files of a store
 def from_store(study: dict[str, Any], rows: pd.DataFrame) -> Clips:
     """Return the sound of utterances as FLAC in data: URIs.
 
+    The folder of a study may come from somebody else, and it names a store of this machine: only a store with the
+    fingerprint of the study's own data is opened, and only sound that lies in it or in the very stores it was made of.
+
     Args:
         study: study.json, which names the store.
         rows: utt_id and split of each.
@@ -30,11 +34,12 @@ def from_store(study: dict[str, Any], rows: pd.DataFrame) -> Clips:
     Raises:
         ConfigurationError: the study names no store, or it cannot be read here.
     """
-    folder = (study.get("data") or {}).get("store")
+    data = study.get("data") or {}
+    folder = data.get("store")
     if not folder:
         raise ConfigurationError("--audio: study.json names no prepared store; write the report without --audio")
     try:
-        return _clips(Path(folder), rows)
+        return _clips(Path(folder), data.get("fingerprint"), rows)
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
         if isinstance(error, ConfigurationError):
             raise
@@ -44,12 +49,17 @@ def from_store(study: dict[str, Any], rows: pd.DataFrame) -> Clips:
         ) from error
 
 
-def _clips(folder: Path, rows: pd.DataFrame) -> Clips:
+def _clips(folder: Path, fingerprint: Any, rows: pd.DataFrame) -> Clips:
     description = json.loads((folder / "store.json").read_text(encoding="utf-8"))
     if description.get("layout") != _LAYOUT:
         raise ConfigurationError(
             f"--audio: {str(folder)!r} is a store of layout {description.get('layout')!r}, this version reads {_LAYOUT}: prepare "
             "the data again, or write the report without --audio"
+        )
+    if fingerprint is None or description["fingerprint"] != fingerprint:
+        raise ConfigurationError(
+            f"--audio: {str(folder)!r} holds other data (fingerprint {description['fingerprint']!r}) than this study was run on "
+            f"({fingerprint!r}); prepare that again, or write the report without --audio"
         )
     table, places = _mapped(folder / "utterances.arrow"), _mapped(folder / "places.arrow")
     known = table.select([name for name in ("utt_id", "split") if name in table.column_names]).to_pandas()
@@ -61,7 +71,7 @@ def _clips(folder: Path, rows: pd.DataFrame) -> Clips:
         if row is None or entry is None or location is None:
             absent += 1
             continue
-        recording = _mapped(location / entry["file"]).column("audio")[places.column("place")[row].as_py()]
+        recording = _mapped(_within(location, entry["file"])).column("audio")[places.column("place")[row].as_py()]
         samples_S = np.frombuffer(recording.as_py(), "<i2")
         cut += len(samples_S) > LONGEST * _RATE
         sounds[place] = _flac(samples_S[: int(LONGEST * _RATE)])
@@ -84,7 +94,24 @@ def _location(folder: Path, entry: dict[str, Any]) -> Path | None:
     location = entry.get("location")
     if location is None:
         return folder
-    return None if "://" in location else Path(location)
+    if "://" in location:
+        return None
+    other = folder / location  # a store beside this one is named from here
+    if hashlib.sha256((other / "store.json").read_bytes()).hexdigest()[:16] != entry["identity"]:
+        raise ConfigurationError(
+            f"--audio: {str(other)!r} is not the store that {str(folder)!r} was made of; prepare the data again, or write the "
+            "report without --audio"
+        )
+    return other
+
+
+def _within(folder: Path, file: str) -> Path:
+    path = (folder / file).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ConfigurationError(
+            f"--audio: the store {str(folder)!r} names the file {file!r}, which is not in it; write the report without --audio"
+        )
+    return path
 
 
 def _mapped(path: Path) -> pa.Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from launcher import doctor_data, doctor_folder, doctor_machine, doctor_ray, doctor_software
+from launcher import address, doctor_data, doctor_folder, doctor_machine, doctor_ray, doctor_software
 from launcher.findings import FAULT, OK, WARNING, Check, Finding, carry_out
+from launcher.places import Place
 
 EXIT_WELL, EXIT_FAULT = 0, 2
 _RESULTS = Path("results")
@@ -30,7 +30,7 @@ _COLOURS = {OK: "green", WARNING: "yellow", FAULT: "bold red"}
 class Request:
     """What the command line asked for; see `launch.py doctor --help`."""
 
-    folder: Path | None = None
+    place: Place | None = None
     data: str | None = None
     address: str | None = None
     with_ray: bool = True
@@ -63,7 +63,8 @@ def execute(request: Request) -> int:
 
 def checks(request: Request, console: Console) -> Iterator[Check]:
     """List what there is to look at, the quick and local first."""
-    folder = request.folder or _RESULTS
+    place = request.place
+    folder = _RESULTS if place is None else place.folder
     yield Check("python", doctor_software.python)
     yield Check("packages", doctor_software.packages)
     yield Check("cores", doctor_machine.cores)
@@ -74,15 +75,17 @@ def checks(request: Request, console: Console) -> Iterator[Check]:
     yield Check("threads", doctor_machine.threads)
     yield Check("home", doctor_machine.home)
     yield Check("disk", partial(doctor_folder.disk, folder))
-    if request.folder is not None:
+    if place is not None:
         yield Check("study", partial(doctor_folder.study, folder), broken=FAULT)
+    if place is not None and place.uri is not None:
+        yield Check("storage", partial(doctor_folder.storage, place), broken=FAULT)
     yield Check("git", doctor_folder.git)
     yield Check("torch", doctor_software.torch)
     if request.data is not None:
-        read = partial(doctor_data.data, request.data, request.folder, console)
+        read = partial(doctor_data.data, request.data, None if place is None else place.folder, console)
         yield Check("data", read, broken=FAULT, shows_progress=True)
     yield Check("token", doctor_ray.settings)
-    if request.address is None and "RAY_ADDRESS" not in os.environ:
+    if address.choose(request.address).address is None:
         yield Check("ports", doctor_ray.ports)
         yield Check("processes", doctor_ray.left_over)
     if request.with_ray:
@@ -116,4 +119,9 @@ def _table(findings: Sequence[Finding]) -> Table:
 def _summary(findings: Sequence[Finding]) -> str:
     counts = Counter(finding.level for finding in findings)
     verdict = "a study would stop" if counts[FAULT] else "a study can run"
-    return f"{verdict}: {counts[FAULT]} faults, {counts[WARNING]} warnings, {counts[OK]} things are well"
+    told = [
+        f"{counts[level]} {noun}{'' if counts[level] == 1 else 's'}"
+        for level, noun in ((FAULT, "fault"), (WARNING, "warning"))
+    ]
+    well = "1 thing is well" if counts[OK] == 1 else f"{counts[OK]} things are well"
+    return f"{verdict}: {', '.join(told)}, {well}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import psutil
 from launcher import checkout, live, results
 from launcher.disk_estimate import bytes_in, nearest
 from launcher.findings import FAULT, OK, WARNING, Finding
+from launcher.places import Place
 from launcher.quantities import size
 
 _LITTLE_BYTES, _NONE_BYTES = 10e9, 100e6
@@ -35,6 +37,21 @@ def disk(folder: Path) -> list[Finding]:
     except OSError as error:
         text = f"{place} cannot be written to ({error.strerror})"
         return [Finding(FAULT, "disk", text, "name another folder for the study, or get permission")]
+
+
+def storage(place: Place) -> list[Finding]:
+    """Write, read and remove an object where the study lies."""
+    name, content = f".doctor-{uuid.uuid4().hex}", b"lossgrid"
+    try:
+        place.mirror.write(name, content)
+        found = place.mirror.read(name)
+        place.mirror.remove([name])
+    except results.ResultsError as error:
+        return [Finding(FAULT, "storage", str(error), "get permission to write, list, read and delete there")]
+    if found != content:
+        text = f"{place.shown()} gave back {found!r} for what was written"
+        return [Finding(FAULT, "storage", text, "name another place")]
+    return [Finding(OK, "storage", f"{place.shown()} can be written, read and cleared")]
 
 
 def _room(folder: Path, place: Path) -> Finding:

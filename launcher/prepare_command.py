@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from launcher import progress, results
+from launcher import places, progress, results
 from launcher.data_sections import (
     characters_table,
     count_tables,
@@ -38,14 +38,14 @@ _STEPS_WITHOUT_A_BAR = 10
 
 
 def prepare(
-    corpus: str, root: Path, out: Path, *, options: Sequence[str], split: str, workers: int | None, as_json: bool
+    corpus: str, root: Path, out: Path | str, *, options: Sequence[str], split: str, workers: int | None, as_json: bool
 ) -> None:
     """Make a store and print what is in it; progress goes to stderr.
 
     Args:
         corpus: name of an importer.
         root: where the corpus lies.
-        out: folder of the store.
+        out: folder of the store, or its URI.
         options: NAME=VALUE for the importer.
         split: a named split; "": that of the importer.
         workers: processes that decode; None: one per core.
@@ -55,10 +55,12 @@ def prepare(
         ValueError: with `is_request_error`, when the request cannot be carried out as it stands.
     """
     console = _stderr()
-    with _shown(console, f"preparing {corpus}") as show:
-        found = pkgutil.resolve_name(_PREPARE)(
-            corpus, root, out, options=options, split=split, workers=workers, progress=show
-        )
+    with places.made(out) as place:
+        with _shown(console, f"preparing {corpus}") as show:
+            found = pkgutil.resolve_name(_PREPARE)(
+                corpus, root, place.folder, options=options, split=split, workers=workers, progress=show
+            )
+        found["path"] = place.shown() if place.uri is not None else found["path"]
     _print(found, as_json=as_json)
     missing = [name for name in _TRAINED if name not in {row["split"] for row in found["by"]["split"]}]
     if missing:

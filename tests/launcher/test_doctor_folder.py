@@ -7,17 +7,20 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+import s3
 from permissions import without_permission
 
-from launcher import doctor_folder
+from launcher import doctor_folder, places
 from launcher.findings import FAULT, OK, WARNING
 from tests.launcher.studies import ONE_ATTEMPT, locked, put
 
 
 def a_study(folder: Path, *names: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    trials = [{"trial_id": name} for name in names]
-    (folder / "study.json").write_text(json.dumps({"study": "losses", "trials": trials}))
+    trials = [{"trial_id": name, "variant": "v", "seed": 1, "axes": {}, "configuration": {}} for name in names]
+    content = {"study": "losses", "axes": {}, "groups": [], "data": {"fingerprint": "abc"}, "trials": trials}
+    (folder / "study.json").write_text(json.dumps(content))
     return folder
 
 
@@ -133,3 +136,15 @@ def test_files_of_studies_in_the_checkout_are_no_change_of_the_code(tmp_path: Pa
     git("commit", "--quiet", "--allow-empty", "-m", "first")
     a_study(tmp_path / "studies" / "first", "a")
     assert doctor_folder.git(tmp_path)[0].text.endswith(", unchanged")
+
+
+def test_a_bucket_is_written_read_and_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with s3.bucket() as bucket:
+        with places.read(bucket.uri("study"), may_be_empty=True) as place:
+            (found,) = doctor_folder.storage(place)
+            assert (found.level, "can be written, read and cleared" in found.text) == (OK, True)
+            assert bucket.keys() == []
+            bucket.remove()
+            (found,) = doctor_folder.storage(place)
+        assert (found.level, "bucket does not exist" in found.text) == (FAULT, True)

@@ -64,9 +64,17 @@ def select(sources: Sequence[Source], models: Sequence[Model], folder: Path, nee
         return sources[0].store
     with writing.space_needed(path), writing.temporary_folder(path) as temporary:
         writing.write_rows(temporary, selection.rows, selection.places)
-        writing.write_description(temporary, selection.describe(), selection.rejects, selection.audio)
+        audio = [_beside(entry, folder) for entry in selection.audio]
+        writing.write_description(temporary, selection.describe(), selection.rejects, audio)
         writing.put_in_place(temporary, path)
     return Store.open(path)
+
+
+def _beside(entry: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Name a store that lies beside the selection from there: the folder of both may be copied to other nodes."""
+    path = Path(entry["location"])
+    is_near = path.is_absolute() and path.parent == folder.resolve()
+    return {**entry, "location": f"../{path.name}"} if is_near else dict(entry)
 
 
 def _require(

@@ -8,6 +8,7 @@ counts). Its audio may also lie in other stores, of which it is then a selection
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -203,8 +204,16 @@ def audio_of(store: Store, location: str) -> list[dict[str, str]]:
     """
     own = {"location": location, "identity": store.identity}
     return [
-        dict(entry) if "location" in entry else {"file": entry["file"], **own} for entry in store.description["audio"]
+        {**entry, "location": _absolute(store.path, entry["location"])}
+        if "location" in entry
+        else {"file": entry["file"], **own}
+        for entry in store.description["audio"]
     ]
+
+
+def _absolute(path: Path, location: str) -> str:
+    """Return where a store lies that another one may name by a relative path."""
+    return location if remote.is_uri(location) else os.path.normpath(path.resolve() / location)
 
 
 def _check(path: Path, description: Mapping[str, Any]) -> None:
@@ -237,7 +246,7 @@ def _mapped(path: Path) -> pa.Table:
 
 def _other_store(path: Path, location: str, identity: str) -> Path:
     """Return the folder of a store that `path` selects from, on this node, and check that it is still the same."""
-    other = remote.fetch(location, identity) if remote.is_uri(location) else Path(location)
+    other = remote.fetch(location, identity) if remote.is_uri(location) else path / location
     try:
         same = remote.identity((other / DESCRIPTION).read_bytes()) == identity
     except OSError as error:

@@ -1,0 +1,239 @@
+"""Trials of a study on a real S3 server, trained by the real training function: what is there at any moment is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import s3
+import trials
+
+from launcher import courier
+from launcher.mirror import Mirror, StorageError
+
+NAME = "mean-s1-00000000"
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[s3.Bucket]:
+    with s3.bucket() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trials.small_store(tmp_path_factory)
+
+
+class Node:
+    """A machine with a copy of nothing."""
+
+    def __init__(self, bucket: s3.Bucket, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bucket, self.under, self.tmp_path, self.patch = bucket, f"studies/{tmp_path.name}", tmp_path, monkeypatch
+        out = tmp_path / "out"
+        self.job: dict[str, Any] = {
+            **trials.job(store, out / "trials" / NAME, {"save_total_limit": 2}),
+            "out": str(out), "uri": bucket.uri(self.under), "stop_file": str(out / ".stop-1"), "audits": str(out / "audits"),
+            "launch": "one",
+        }  # fmt: skip
+        self.moves("first")
+
+    def moves(self, name: str) -> None:
+        """Go on on another machine."""
+        self.patch.setenv("XDG_CACHE_HOME", str(self.tmp_path / name))
+
+    def keys(self) -> list[str]:
+        return self.bucket.keys(f"{self.under}/trials/{NAME}")
+
+    def json(self, name: str) -> dict[str, Any]:
+        return json.loads(self.bucket.read(f"{self.under}/trials/{NAME}/{name}"))
+
+    def fetched(self, name: str) -> Path:
+        """Copy all that is there of the trial."""
+        Mirror(self.job["uri"], self.tmp_path / name).pull()
+        return self.tmp_path / name / "trials" / NAME
+
+
+@pytest.fixture
+def node(bucket: s3.Bucket, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    return Node(bucket, store, tmp_path, monkeypatch)
+
+
+def test_a_local_trial_is_left_where_it_is(store: Path, tmp_path: Path) -> None:
+    job = trials.job(store, tmp_path)
+    with courier.at_work(courier.named(job), 0) as near:
+        assert near == job
+    with courier.beside(job) as (near, place):
+        assert near == job
+        assert place.uri is None
+
+
+def test_a_trial_goes_on_on_another_machine_and_ends_as_if_undisturbed(node: Node, store: Path, tmp_path: Path) -> None:
+    with courier.at_work(courier.named(node.job), 0) as near:
+        trials.interrupt(near)
+    assert any(name.endswith("sealed.json") for name in node.keys())
+    node.moves("second")
+    with courier.at_work(courier.named(node.job), 0) as near:
+        result = trials.run(near)
+    assert result["resumed"]
+    assert [name for name in node.keys() if "checkpoints" in name] == []
+    undisturbed = trials.job(store, tmp_path / "undisturbed", {"save_total_limit": 2})
+    trials.run(undisturbed)
+    there = node.fetched("seen")
+    for table in ("history", "utterances"):
+        assert trials.table(there, table) == trials.table(tmp_path / "undisturbed", table)
+    assert {path.name for path in (there / "model").iterdir()} >= {"model.safetensors", "config.json"}
+    assert [path.name for path in (tmp_path / "second").rglob("*") if path.name.startswith(f"{NAME}-")] == []
+
+
+def test_why_a_trial_failed_is_sent(node: Node) -> None:
+    node.job["sections"]["Model Configuration"]["reduction"] = "no such reduction"
+    with courier.at_work(courier.named(node.job), 0) as near:
+        trials.run(near, "failed")
+    assert "no such reduction" in node.json("failure.json")["error"]
+    assert node.json("attempts.json")["ended"][0]["error"] == node.json("failure.json")["error"]
+
+
+def test_wherever_sending_breaks_off_what_is_there_is_whole_and_can_be_gone_on_from(node: Node, monkeypatch) -> None:
+    """Every number of uploads after which the process may have been killed, while it sends checkpoints and the end."""
+    with courier.at_work(courier.named(node.job), 0) as near:
+        trials.interrupt(near)
+        Path(near["folder"], "result.json").write_text("{}")  # as if it had ended since
+        folder, all_sent = Path(near["folder"]), Mirror._put
+        sent: list[str] = []
+
+        def put(mirror: Mirror, name: str, blocks: Any) -> None:
+            sent.append(name)
+            all_sent(mirror, name, blocks)
+            there = set(node.keys())
+            for seal in [name for name in there if name.endswith("sealed.json")]:
+                whole = json.loads((folder / seal).read_text())["files"]
+                assert {f"{seal.rpartition('/')[0]}/{file}" for file in whole} <= there
+            if "result.json" in there:
+                wanted = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+                assert {name for name in wanted if not name.startswith(".")} <= there
+
+        monkeypatch.setattr(Mirror, "_put", put)
+    assert sent[-1].endswith("result.json")
+    assert sum(name.endswith("sealed.json") for name in sent) >= 1
+
+
+def test_a_checkpoint_that_is_not_sealed_is_not_sent(node: Node) -> None:
+    with courier.at_work(courier.named(node.job), 0) as near:
+        torn = Path(near["folder"]) / "checkpoints" / "checkpoint-9"
+        torn.mkdir(parents=True)
+        (torn / "model.safetensors").write_bytes(b"half")
+    assert node.keys() == []
+
+
+def test_a_checkpoint_that_training_drops_while_it_is_sent_comes_there_whole(node: Node, monkeypatch) -> None:
+    with courier.at_work(courier.named(node.job), 0) as near:
+        trials.interrupt(near)
+        checkpoints, all_sent = Path(near["folder"]) / "checkpoints", Mirror._put
+        names = {path.parent.name for path in checkpoints.glob("*/sealed.json")}
+        assert names
+
+        def put(mirror: Mirror, name: str, blocks: Any) -> None:
+            shutil.rmtree(checkpoints, ignore_errors=True)
+            all_sent(mirror, name, blocks)
+
+        monkeypatch.setattr(Mirror, "_put", put)
+    for sealed in names:
+        whole = node.json(f"checkpoints/{sealed}/sealed.json")["files"]
+        assert {f"checkpoints/{sealed}/{name}" for name in whole} <= set(node.keys())
+
+
+def test_a_checkpoint_that_is_dropped_before_it_can_be_held_is_left_out(node: Node, monkeypatch) -> None:
+    with courier.at_work(courier.named(node.job), 0) as near:
+        trials.interrupt(near)
+        linked = os.link
+
+        def link(source: Path, target: Path) -> None:
+            linked(source, target)
+            shutil.rmtree(source.parent, ignore_errors=True)
+
+        monkeypatch.setattr(courier.os, "link", link)
+    assert not [name for name in node.keys() if "checkpoints" in name]
+
+
+def test_an_attempt_that_was_given_up_for_dead_sends_nothing_any_more(node: Node) -> None:
+    attempts = f"{node.under}/trials/{NAME}/attempts.json"
+    working = courier.at_work(courier.named(node.job), 0)
+    trials.interrupt(working.__enter__())
+    node.bucket.write(attempts, b'{"attempts": 2}')  # another attempt, while this one was cut off
+    with pytest.raises(courier.Superseded):
+        working.__exit__(None, None, None)
+    assert node.keys() == ["attempts.json"]
+
+
+def test_wishes_reach_the_worker(node: Node, monkeypatch) -> None:
+    with courier.at_work(courier.named(node.job), 0) as near:
+        bringing = courier._Courier(node.job, near, Mirror(node.job["uri"], Path(near["out"])))
+        bringing.turn()
+        assert not Path(near["stop_file"]).exists()
+        node.bucket.write(f"{node.under}/.stop-1", b"")
+        node.bucket.write(f"{node.under}/trials/{NAME}/prune", b"")
+        bringing.turn()
+        assert Path(near["stop_file"]).exists()
+        assert (Path(near["folder"]) / "prune").exists()
+
+
+def test_the_driver_sees_what_the_worker_sent_and_sends_what_it_decides(node: Node) -> None:
+    with courier.beside(node.job) as (near, place):
+        with courier.at_work(courier.named(node.job), 0) as working:
+            trials.interrupt(working)
+        courier.refresh(near, place)
+        folder = Path(near["folder"])
+        assert json.loads((folder / "attempts.json").read_text())["attempts"] == 1
+        assert not list(folder.rglob("*.safetensors"))  # weights are not its business
+        (folder / "failure.json").write_text("{}")
+        place.send()
+    assert "failure.json" in node.keys()
+
+
+def test_workers_of_one_node_share_what_the_first_of_them_copied(node: Node, bucket: s3.Bucket) -> None:
+    bucket.write(f"{node.under}/trials/{NAME}/initial.parquet", b"x")
+    job = courier.named(node.job)
+    with courier.at_work(job, 1) as one, courier.at_work(job, 0) as other:
+        assert one == other
+        assert (Path(one["folder"]) / "initial.parquet").read_bytes() == b"x"
+
+
+def test_what_a_killed_attempt_left_on_a_node_is_removed_by_the_next(node: Node) -> None:
+    base = courier._base(node.job)
+    (base / "dead-1").mkdir(parents=True)
+    (base / "dead-1.lock").touch()
+    with courier.at_work(courier.named(node.job), 0):
+        assert not (base / "dead-1").exists()
+
+
+def test_data_prepared_inside_of_the_study_are_copied_once_per_node(node: Node, store: Path, tmp_path: Path) -> None:
+    inside = tmp_path / "out" / "stores"
+    mirror = Mirror(node.job["uri"], tmp_path / "out")
+    inside.mkdir(parents=True)
+    (inside / store.name).symlink_to(store)
+    mirror.push([f"stores/{store.name}/{path.relative_to(store)}" for path in store.rglob("*") if path.is_file()])
+    (inside / store.name).unlink()  # the worker is on another machine
+    node.job["store"] = str(inside / store.name)
+    with courier.at_work(courier.named(node.job), 0) as near:
+        assert trials.run(near)["status"] == "done"
+    assert Path(near["store"]).is_relative_to(courier._base(node.job))
+
+
+def test_a_storage_that_is_gone_to_the_end_is_an_error_that_names_what_is_left(node: Node, monkeypatch) -> None:
+    monkeypatch.setattr("launcher.mirror._PAUSES_SECONDS", ())
+    working = courier.at_work(courier.named(node.job), 0)
+    trials.interrupt(working.__enter__())
+
+    def gone(*_: object) -> None:
+        raise OSError("AWS Error NETWORK_CONNECTION")
+
+    monkeypatch.setattr(Mirror, "_put", gone)
+    with pytest.raises(StorageError, match="what this attempt made stays in"):
+        working.__exit__(None, None, None)
+    assert list(courier._base(node.job).glob(f"{NAME}-*/trials/{NAME}/checkpoints/*/sealed.json"))

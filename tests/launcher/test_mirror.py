@@ -1,0 +1,159 @@
+"""A local copy of a folder on a real S3 server, and on a file system that is no object store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import s3
+
+from launcher.mirror import Mirror, StorageError
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[s3.Bucket]:
+    with s3.bucket() as made:
+        yield made
+
+
+@pytest.fixture(params=["s3", "local"])
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "local":
+        return f"file://{tmp_path}/there"
+    return request.getfixturevalue("bucket").uri(tmp_path.name)
+
+
+def written(folder: Path, **files: str) -> Path:
+    for name, content in files.items():
+        path = folder / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return folder
+
+
+def everything(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_is_sent_by_one_machine_comes_to_another(uri: str, tmp_path: Path) -> None:
+    here = Mirror(uri, written(tmp_path / "a", x="one", deep__y="two", empty=""))
+    here.push(here.changed(here.files()))
+    there = Mirror(uri, tmp_path / "b")
+    there.pull()
+    assert everything(tmp_path / "b") == {"x": "one", "deep/y": "two", "empty": ""}
+    assert there.changed(there.files()) == []
+
+
+def test_locks_and_half_written_files_are_not_named(tmp_path: Path) -> None:
+    written(tmp_path, x="", **{".lock": "", ".x.12.part": "", ".hidden__y": ""})
+    assert Mirror("file:///elsewhere", tmp_path).files() == ["x"]
+
+
+def test_only_what_changed_travels(uri: str, tmp_path: Path) -> None:
+    index = tmp_path / "index.json"
+    mirror = Mirror(uri, written(tmp_path / "a", x="one", y="two"), index)
+    mirror.push(mirror.files())
+    written(tmp_path / "a", y="two and more")
+    again = Mirror(uri, tmp_path / "a", index)
+    assert again.changed(again.files()) == ["y"]
+    before = (tmp_path / "a" / "x").stat().st_ino
+    again.pull()
+    assert (tmp_path / "a" / "x").stat().st_ino == before  # not copied again
+
+
+def test_what_changed_there_wins_and_what_is_gone_there_goes(uri: str, tmp_path: Path) -> None:
+    mine = Mirror(uri, written(tmp_path / "a", x="one", y="two"))
+    mine.push(mine.files())
+    other = Mirror(uri, tmp_path / "b")
+    other.pull()
+    written(tmp_path / "b", x="changed by the other")
+    other.push(["x"])
+    other.remove(["y"])
+    written(tmp_path / "a", unsent="mine")
+    mine.pull()
+    assert everything(tmp_path / "a") == {"x": "changed by the other", "unsent": "mine"}
+
+
+def test_a_copy_that_lost_a_file_gets_it_again_and_removes_nothing_there(uri: str, tmp_path: Path) -> None:
+    mirror = Mirror(uri, written(tmp_path / "a", x="one", y="two"))
+    mirror.push(mirror.files())
+    (tmp_path / "a" / "x").unlink()
+    assert mirror.gone() == ["x"]
+    mirror.pull()
+    assert everything(tmp_path / "a") == {"x": "one", "y": "two"}
+
+
+def test_times_order_files_here_as_there(uri: str, tmp_path: Path) -> None:
+    mirror = Mirror(uri, written(tmp_path / "a", old="1", new="2"))
+    os.utime(tmp_path / "a" / "old", ns=(0, 0))
+    mirror.push(["old", "new"])
+    copy = Mirror(uri, tmp_path / "b")
+    copy.pull()
+    there = copy.listing()
+    assert {name: (tmp_path / "b" / name).stat().st_mtime_ns for name in there} == {
+        name: stamp.time for name, stamp in there.items()
+    }
+
+
+def test_a_folder_is_moved_with_what_is_not_copied(uri: str, tmp_path: Path) -> None:
+    mirror = Mirror(uri, written(tmp_path / "a", t__small="1", t__heavy="2"))
+    mirror.push(mirror.files())
+    light = Mirror(uri, tmp_path / "b")
+    light.pull(wants=lambda name: "heavy" not in name)
+    light.move("t", "aside/t")
+    assert sorted(light.listing()) == ["aside/t/heavy", "aside/t/small"]
+    assert everything(tmp_path / "b") == {"aside/t/small": "1"}
+
+
+def test_a_file_that_goes_while_it_is_to_be_sent_is_left_out(uri: str, tmp_path: Path) -> None:
+    mirror = Mirror(uri, written(tmp_path / "a", x="one"))
+    mirror.push(["gone", "x"])
+    assert list(mirror.listing()) == ["x"]
+
+
+def test_removing_what_is_gone_is_no_error(uri: str, tmp_path: Path) -> None:
+    mirror = Mirror(uri, written(tmp_path / "a", x="one"))
+    mirror.push(["x"])
+    mirror.remove(["x"])
+    mirror.remove(["x"])
+    assert mirror.read("x") is None
+
+
+def test_names_from_there_cannot_leave_the_folder_here(bucket: s3.Bucket, tmp_path: Path) -> None:
+    for name in ("a/../../evil", "good"):
+        bucket.write(f"strange/{name}", b"x")
+    Mirror(bucket.uri("strange"), tmp_path / "a" / "b").pull()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "a" / "b" / "good"]
+
+
+def test_a_file_is_never_seen_in_part_where_writing_is_no_single_step(tmp_path: Path, monkeypatch) -> None:
+    mirror = Mirror(f"file://{tmp_path}/there", written(tmp_path / "a", x="one"))
+    mirror.push(["x"])
+
+    def breaks(file: object) -> Iterator[bytes]:
+        yield b"half of"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("launcher.mirror._blocks", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        mirror.push(["x"])
+    assert (tmp_path / "there" / "x").read_text() == "one"
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("s4://bucket/x", "give a folder, or a URI that pyarrow knows"),
+        ("s3://bucket/x?no_such_option=1", "no_such_option"),
+    ],
+)
+def test_a_uri_that_is_none_is_said_so(uri: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=said):
+        Mirror(uri, tmp_path)
+
+
+def test_a_bucket_that_is_none_is_said_so_at_once(bucket: s3.Bucket, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"cannot be written \(x\).*bucket does not exist"):
+        Mirror(bucket.uri("a").replace(bucket.name, "no-bucket"), tmp_path).write("x", b"")
