@@ -1,7 +1,7 @@
 """What the launcher does when an attempt at a trial has ended, or when its process is gone without a word.
 
 The worker writes `attempts.json` (see docs/tables.md) and decides about its own errors; here are the ends that it
-could not write down: killed by the system, out of memory, its node lost.
+could not write down: killed by the system, out of memory, its node lost or taken away.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
 
-from launcher import results
+from launcher import draining, results
 
-OUT_OF_MEMORY, LOST, STORAGE = "out of memory", "worker lost", "storage"
+OUT_OF_MEMORY, LOST, STORAGE, PREEMPTED = "out of memory", "worker lost", "storage", "preempted"
 MAX_RETRIES = {OUT_OF_MEMORY: 6, LOST: 3}
-"""Further attempts of one launch after the process of a trial was gone."""
+"""Further attempts of one launch after the process of a trial was gone; one whose node was taken away counts for nothing."""
 
 
 class Verdict(Enum):
@@ -32,7 +32,9 @@ def after_a_kill(folder: Path, launch: str) -> Verdict:
     return settle(folder, launch) if begun else Verdict.AGAIN
 
 
-def settle(folder: Path, launch: str, error: BaseException | None = None, *, memory_ran_out: bool = False) -> Verdict:
+def settle(
+    folder: Path, launch: str, error: BaseException | None = None, *, memory_ran_out: bool = False, before: int = -1
+) -> Verdict:
     """Decide what follows from how an attempt ended.
 
     Args:
@@ -40,6 +42,8 @@ def settle(folder: Path, launch: str, error: BaseException | None = None, *, mem
         launch: the launch that made the attempt; budgets are counted anew in each.
         error: what Ray raised for the process; None: it came back by itself.
         memory_ran_out: whether the system killed a process for memory meanwhile.
+        before: attempts that were counted when this one was asked for: where there are no more it could not even begin, and
+            what was said of the one before stands for that one only.
 
     Raises:
         ResultsError: what is known of the attempts cannot be read or written.
@@ -52,15 +56,17 @@ def settle(folder: Path, launch: str, error: BaseException | None = None, *, mem
     if not is_open and error is None:
         return _after(ended[-1]["class"] if ended and ended[-1]["attempt"] == record["attempts"] else None)
     said = ended[-1] if ended and ended[-1]["attempt"] == record["attempts"] else {"by": "launcher"}
-    if not is_open and said.get("by") != "launcher":
+    if not is_open and record["attempts"] != before and said.get("by") != "launcher":
         return _after(said["class"])  # the worker said why, then its process ended with the error
     kind = OUT_OF_MEMORY if memory_ran_out or _tells_of_memory(error) else LOST
+    if is_open and (folder / draining.FILE).is_file():  # memory may have run out on the machine of the driver alone
+        kind = PREEMPTED
     text = "its process was killed" if error is None else " ".join(str(error).split())[:500]
     entry = {"attempt": record["attempts"], "launch": launch, "class": kind, "error": text, "time": _now()}
     entry["by"] = "launcher"
     results.write_json(folder / "attempts.json", {**record, "open": False, "ended": [*record["ended"], entry]})
     alike = sum(before["class"] == kind for before in ended) + 1
-    if alike <= MAX_RETRIES[kind]:
+    if kind == PREEMPTED or alike <= MAX_RETRIES[kind]:
         return Verdict.AGAIN
     (folder / "failure.json").unlink(missing_ok=True)  # of an earlier launch, where none of this one could begin
     results.record_failure(folder, f"{kind} {alike} times in this launch, last: {text}", kind)
@@ -70,6 +76,11 @@ def settle(folder: Path, launch: str, error: BaseException | None = None, *, mem
 def reason(folder: Path) -> str:
     """Return the error of the last attempt that broke off."""
     return results.attempts(folder)["ended"][-1]["error"]
+
+
+def was_preempted(folder: Path) -> bool:
+    """Tell whether the last attempt broke off because its node was taken away."""
+    return results.attempts(folder)["ended"][-1]["class"] == PREEMPTED
 
 
 def _has_ended(folder: Path, *, began: bool) -> bool:

@@ -21,6 +21,8 @@ from typing import Any
 from trainables import failures, tables
 from trainables.errors import DataError
 
+PRUNE, DRAIN = "prune", "drain.json"
+"""Files by which the launcher asks for the end of an attempt: others are ahead of it, or its node is taken away."""
 _LAUNCH_ENDED = "launch ended"
 _WAIT_SECONDS, _POLL_SECONDS = 120.0, 0.2
 
@@ -56,7 +58,8 @@ def begin(folder: Path, launch: str) -> int:
     if record["open"]:  # its launch was killed: nobody was left to say so
         _append(record, _LAUNCH_ENDED, "")
     record |= {"attempts": record["attempts"] + 1, "open": True, "launch": launch}
-    for ending in ("failure.json", "pruned.json", "prune"):  # first: an attempt of this launch must not show an old end
+    # First: an attempt of this launch must not show an old end.
+    for ending in ("failure.json", "pruned.json", PRUNE, DRAIN):
         (folder / ending).unlink(missing_ok=True)
     tables.write_json(record, folder / "attempts.json")
     return sum(entry["class"] == failures.OUT_OF_MEMORY for entry in record["ended"])
@@ -67,6 +70,13 @@ def end(folder: Path) -> None:
     tables.write_json(read(folder) | {"open": False}, folder / "attempts.json")
 
 
+def leave(folder: Path, update: int) -> None:
+    """Note that the attempt ended behind the checkpoint of an update because a node of it is taken away."""
+    record = read(folder)
+    _append(record, failures.PREEMPTED, f"{_leaving(folder)}; went behind the checkpoint of update {update}")
+    tables.write_json(record | {"open": False}, folder / "attempts.json")
+
+
 def fail(folder: Path, error: BaseException) -> bool:
     """Note why the attempt failed; where no other is worth it, write `failure.json`.
 
@@ -75,12 +85,14 @@ def fail(folder: Path, error: BaseException) -> bool:
     """
     kind, record = failures.classify(error), read(folder)
     text = f"{type(error).__name__}: {error}"
+    if kind == failures.LOST and (folder / DRAIN).is_file():
+        kind, text = failures.PREEMPTED, f"{_leaving(folder)}, before there was a checkpoint: {text}"
     if record["open"]:  # of several workers the first one knows the cause
         _append(record, kind, text)
         record["open"] = False
         tables.write_json(record, folder / "attempts.json")
     alike = sum(entry["class"] == kind and entry["launch"] == record["launch"] for entry in record["ended"])
-    final = kind != failures.STORAGE and alike > failures.RETRIES.get(kind, 0)
+    final = kind not in (failures.STORAGE, failures.PREEMPTED) and alike > failures.RETRIES.get(kind, 0)
     if final and not (folder / "failure.json").is_file():
         failure = {"error": text, "class": kind, "time": _now(), "node": socket.gethostname()}
         failure["traceback"] = "".join(traceback.format_exception(error))
@@ -102,6 +114,14 @@ def read(folder: Path) -> dict[str, Any]:
             f"{path} is damaged ({error}); remove it, and the trial goes on from its last checkpoint"
         ) from error
     return {"attempts": 0, "open": False, "launch": "", "ended": [], **known}
+
+
+def _leaving(folder: Path) -> str:
+    path = folder / DRAIN
+    if not path.is_file():  # another worker saw it, and what it wrote is not to be seen here yet
+        return "the node of a worker is taken away"
+    told = json.loads(path.read_text(encoding="utf-8"))
+    return f"node {told['node']} is taken away" + (f" at {told['until']}" if told["until"] else "")
 
 
 def _append(record: dict[str, Any], kind: str, error: str) -> None:

@@ -10,7 +10,7 @@ import tensorboardX
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from trainables import distributed, tables
+from trainables import attempts, distributed, tables
 from trainables.errors import DataError
 from trainables.session import Session
 
@@ -35,19 +35,20 @@ class Reporter(TrainerCallback):
 
 
 class StopOnRequest(TrainerCallback):
-    """Ends training behind a last checkpoint once a stop file exists; all workers at the same update.
+    """Ends training behind a last checkpoint once somebody wishes it; all workers at the same update.
 
     Args:
         stop_file: the study is to stop.
-        prune_file: this trial is to stop for good, because others are ahead of it.
+        folder: of the trial; `prune` in it: it is to stop for good, because others are ahead of it; `drain.json`: it is to go
+            on elsewhere, because its node is taken away.
         device: where workers exchange tensors.
         updates_per_epoch: the end of an epoch is left to its evaluation.
     """
 
-    def __init__(self, stop_file: Path, prune_file: Path, device: torch.device, updates_per_epoch: int) -> None:
-        self.stop_file, self.prune_file = stop_file, prune_file
+    def __init__(self, stop_file: Path, folder: Path, device: torch.device, updates_per_epoch: int) -> None:
+        self._wishes = (stop_file, folder / attempts.PRUNE, folder / attempts.DRAIN)
         self.device, self.updates_per_epoch = device, updates_per_epoch
-        self.stopped = self.pruned = False
+        self.stopped = self.pruned = self.preempted = False
         self._saved_at = -1
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -57,7 +58,7 @@ class StopOnRequest(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        """Look for the stop file after each update inside an epoch."""
+        """Look for wishes after each update inside an epoch."""
         # A checkpoint that an undisturbed trial would not have must not become that of the best model.
         might_be_best = args.load_best_model_at_end and control.should_evaluate and not control.should_save
         if state.global_step % self.updates_per_epoch and not might_be_best:
@@ -68,12 +69,12 @@ class StopOnRequest(TrainerCallback):
         """The last update ends the training anyway."""
         if state.global_step >= state.max_steps:
             return
-        wanted = [float(self.stop_file.exists()), float(self.prune_file.exists())]
-        stop, prune = distributed.add(wanted, self.device)
-        if stop or prune:
+        stop, prune, drain = distributed.add([float(wish.exists()) for wish in self._wishes], self.device)
+        if stop or prune or drain:
             self.stopped = control.should_training_stop = True
             control.should_save = self._saved_at != state.global_step
             self.pruned = prune > 0 and not stop
+            self.preempted = drain > 0 and not stop and not prune
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

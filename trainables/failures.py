@@ -8,12 +8,13 @@ from collections.abc import Iterator
 
 import torch
 
-WRONG_REQUEST, OUT_OF_MEMORY, LOST, DIVERGED, STORAGE, ERROR = (
-    "wrong request", "out of memory", "worker lost", "diverged", "storage", "error",
+WRONG_REQUEST, OUT_OF_MEMORY, LOST, DIVERGED, STORAGE, ERROR, PREEMPTED = (
+    "wrong request", "out of memory", "worker lost", "diverged", "storage", "error", "preempted",
 )  # fmt: skip
 RETRIES = {OUT_OF_MEMORY: 6, LOST: 3, ERROR: 1}
 """Further attempts of one launch by class. A wrong request and a trial that diverged would end alike again and get none;
-storage concerns all trials, which stop until there is room."""
+storage concerns all trials, which stop until there is room. A node that is taken away says nothing about its trial, which
+moves as often as that happens."""
 
 _STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
 # torch and safetensors write files outside of Python: their errors carry no number.

@@ -26,6 +26,7 @@ class Trial:
         reductions: the reductions of the study, which audits look at beside the presets.
         launch: the launch that runs it; attempts are counted by launch.
         micro_batch_scale: part of the usual micro-batch that memory has room for.
+        trackers: what it is reported to beside TensorBoard, see `launcher.trackers.told`; None: nothing.
     """
 
     trial_id: str
@@ -41,6 +42,7 @@ class Trial:
     reductions: tuple[str, ...] = ()
     launch: str = ""
     micro_batch_scale: float = 1.0
+    trackers: Mapping[str, Any] | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Trial:
@@ -59,6 +61,7 @@ class Trial:
             audits=Path(config.get("audits") or Path(config["folder"]) / "audits"),
             reductions=tuple(config.get("reductions", ())),
             launch=config.get("launch", ""),
+            trackers=config.get("trackers"),
         )
 
     def with_smaller_micro_batches(self, scale: float) -> Trial:

@@ -33,6 +33,7 @@ from trainables import (
     progress_file,
     resuming,
     tables,
+    trackers,
     trial_audit,
     versions,
 )
@@ -54,6 +55,7 @@ from trainables.trial import Trial
 from trainables.vocabulary import Vocabulary
 
 DONE, FAILED, INTERRUPTED, PRUNED, BROKEN_OFF = "done", "failed", "interrupted", "pruned", "broken off"
+PREEMPTED = "preempted"
 
 
 def train_fn(config: Mapping[str, Any], session: Session | None = None) -> str:
@@ -65,6 +67,7 @@ def train_fn(config: Mapping[str, Any], session: Session | None = None) -> str:
 
     Returns:
         "done"; "interrupted" when it stopped behind a checkpoint because it was asked to; "pruned" when that was for good;
+        "preempted" when that was because its node is taken away, and it is to go on elsewhere;
         "failed" when its last error was written to `failure.json`; "broken off" when the error is in `attempts.json`
         and another attempt may end better. The launcher reads these files, not what is returned.
 
@@ -82,13 +85,15 @@ def train_fn(config: Mapping[str, Any], session: Session | None = None) -> str:
             return DONE
         try:
             trial = _begin(trial)
-            status = _run(trial, session or RayTrainSession())
+            with trackers.of(trial) as tracking:
+                status = _run(trial, session or RayTrainSession(), tracking)
+                tracking.finish(status)
         except Exception as error:
             failed = attempts.fail(trial.folder, error)
             if distributed.world_size() > 1 and not isinstance(error, (Diverged, DataError)):
                 raise
             return FAILED if failed else BROKEN_OFF
-        if distributed.rank() == 0:
+        if distributed.rank() == 0 and status != PREEMPTED:  # that has been noted with its update
             attempts.end(trial.folder)
         return status
 
@@ -100,13 +105,14 @@ def _begin(trial: Trial) -> Trial:
     return trial.with_smaller_micro_batches(0.5**halvings)
 
 
-def _run(trial: Trial, session: Session) -> str:
+def _run(trial: Trial, session: Session, tracking: trackers.Trackers) -> str:
     started, clock = _now(), time.perf_counter()
     settle(trial)
     model, vocabulary, features = model_setup.model_of(trial)
     measured: dict[str, Any] = {"started": started, "resumed": False}
     if trial.trains:
         trainer = model_setup.trainer_of(trial, model, vocabulary, features)
+        trainer.add_callback(tracking)
         scorer = Scorer.of(trial, model, vocabulary, features, trainer.args.device, trainer.precision)
         audit = _audit(trial, scorer, vocabulary, features)
         initial = scorer.initial()
@@ -137,6 +143,7 @@ def _run(trial: Trial, session: Session) -> str:
             _save_model(trial.folder / "model", model, vocabulary, features)
         if board is not None:
             board.close(scores)
+        tracking.finish(DONE, scores)
         measured["seconds"] = time.perf_counter() - clock
         tables.write_json(_result(trial, scores, measured), trial.folder / "result.json")
         _tidy(trial)
@@ -166,10 +173,10 @@ def _train(trial: Trial, trainer: UpdateTrainer, session: Session, measured: dic
     """Train from the newest checkpoint, or from the beginning.
 
     Returns:
-        "interrupted" or "pruned" when it stopped behind a checkpoint because it was asked to; None at the end.
+        "interrupted", "pruned" or "preempted" when it stopped behind a checkpoint because it was asked to; None at the end.
     """
     behind = SaveBehindEvaluation(len(trainer.updates))
-    stop = StopOnRequest(trial.stop_file, trial.folder / "prune", trainer.args.device, len(trainer.updates))
+    stop = StopOnRequest(trial.stop_file, trial.folder, trainer.args.device, len(trainer.updates))
     history = HistoryFile(trial.trial_id, trial.folder / "history.parquet")
     board = TensorBoard(trial.tensorboard, _flat(trial)) if trial.tensorboard is not None else None
     patience = int(trial.training.get("early_stopping") or 0)
@@ -192,7 +199,9 @@ def _train(trial: Trial, trainer: UpdateTrainer, session: Session, measured: dic
     }
     if stop.pruned and distributed.rank() == 0:
         _write_pruned(trial, trainer.state, measured)
-    return PRUNED if stop.pruned else INTERRUPTED if stop.stopped else None
+    if stop.preempted and distributed.rank() == 0:
+        attempts.leave(trial.folder, trainer.state.global_step)
+    return PRUNED if stop.pruned else PREEMPTED if stop.preempted else INTERRUPTED if stop.stopped else None
 
 
 def _write_pruned(trial: Trial, state: TrainerState, measured: Mapping[str, Any]) -> None:

@@ -121,3 +121,26 @@ def test_an_end_that_cannot_be_written_down_is_told_and_not_taken_for_a_lost_wor
 
 def test_the_reason_of_a_halt_is_what_the_worker_said(tmp_path: Path) -> None:
     assert attempts.reason(write(tmp_path, ["error", "storage"], is_open=False)) == "storage"
+
+
+def test_a_node_that_is_taken_away_counts_for_nothing_however_often(tmp_path: Path) -> None:
+    for number in range(1, 30):
+        record = {**results.attempts(tmp_path), "attempts": number, "open": True, "launch": "one"}
+        (tmp_path / "attempts.json").write_text(json.dumps(record))
+        (tmp_path / "drain.json").write_text('{"node": "10.0.0.3", "until": null}')
+        assert attempts.settle(tmp_path, "one", RuntimeError("the actor died"), memory_ran_out=True) is Verdict.AGAIN
+        assert attempts.was_preempted(tmp_path)
+    assert results.outcome(tmp_path)["broken_off"] == "29 preempted"
+
+
+def test_a_worker_that_left_its_node_goes_on(tmp_path: Path) -> None:
+    assert attempts.settle(write(tmp_path, ["preempted"], is_open=False), "one") is Verdict.AGAIN
+    assert attempts.was_preempted(tmp_path)
+
+
+def test_an_old_notice_does_not_excuse_a_process_that_cannot_begin(tmp_path: Path) -> None:
+    write(tmp_path, ["preempted"], is_open=False)
+    (tmp_path / "drain.json").write_text('{"node": "10.0.0.3", "until": null}')
+    verdicts = [attempts.settle(tmp_path, "one", RuntimeError("no room"), before=1) for _ in range(4)]
+    assert verdicts == [Verdict.AGAIN] * 3 + [Verdict.ENDED]
+    assert classes(tmp_path) == ["preempted"] + ["worker lost"] * 4

@@ -13,7 +13,7 @@ import torch
 from transformers import Wav2Vec2ForCTC
 from trials import Session, error, interrupt, job, run, small_store, table
 
-from trainables import attempts, checkpoints
+from trainables import attempts, checkpoints, failures
 from trainables.errors import DataError
 from trainables.wav2vec2_ctc import train_fn
 
@@ -172,6 +172,46 @@ def test_a_pruned_trial_keeps_its_checkpoint_and_can_go_on_to_the_same_result(st
     run(job(store, tmp_path))
     assert not (tmp_path / "pruned.json").exists()
     assert_equal(tmp_path, undisturbed)
+
+
+class Draining(Session):
+    """Lets the node of the trial be taken away behind its first report."""
+
+    def __init__(self, folder: Path, error: BaseException | None = None) -> None:
+        super().__init__()
+        self.folder, self.error = folder, error
+
+    def report(self, metrics: Any) -> None:
+        if not self.reports:
+            told = {"node": "10.0.0.3", "until": "2026-11-23T12:00:00+00:00"}
+            (self.folder / "drain.json").write_text(json.dumps(told))
+            if self.error is not None:
+                raise self.error
+        super().report(metrics)
+
+
+def test_a_trial_leaves_a_node_that_is_taken_away_and_goes_on_to_the_same_result(store, undisturbed, tmp_path) -> None:
+    run(job(store, tmp_path), "preempted", Draining(tmp_path))
+    newest = checkpoints.newest(tmp_path / "checkpoints")
+    assert newest is not None
+    record = attempts.read(tmp_path)
+    assert not record["open"]
+    (entry,) = record["ended"]
+    assert entry["class"] == "preempted"
+    update = newest[0].name.rpartition("-")[2]
+    assert entry["error"] == (
+        f"node 10.0.0.3 is taken away at 2026-11-23T12:00:00+00:00; went behind the checkpoint of update {update}"
+    )
+    assert run(job(store, tmp_path))["resumed"]  # the wish of then does not stop it again
+    assert not (tmp_path / "drain.json").exists()
+    assert_equal(tmp_path, undisturbed)
+
+
+def test_a_worker_that_loses_another_to_a_node_that_is_taken_away_is_not_charged(store, tmp_path) -> None:
+    for _ in range(failures.RETRIES[failures.LOST] + 2):
+        run(job(store, tmp_path, launch="one"), "broken off", Draining(tmp_path, ConnectionResetError("by peer")))
+    assert set(ended(tmp_path)) == {"preempted"}
+    assert not (tmp_path / "failure.json").exists()
 
 
 def test_two_processes_do_not_work_on_one_trial(store: Path, tmp_path: Path, monkeypatch) -> None:

@@ -16,7 +16,7 @@ from trainables.callbacks import StopOnRequest
 @pytest.fixture
 def stop(tmp_path: Path) -> StopOnRequest:
     (tmp_path / "stop").touch()
-    return StopOnRequest(tmp_path / "stop", tmp_path / "prune", torch.device("cpu"), 5)
+    return StopOnRequest(tmp_path / "stop", tmp_path, torch.device("cpu"), 5)
 
 
 def arguments(*, best: bool = False) -> Any:
@@ -46,3 +46,22 @@ def test_no_evaluation_becomes_the_best_because_the_trial_was_stopped_there(stop
     control = TrainerControl(should_evaluate=True, should_save=saves)
     stop.on_step_end(arguments(best=best), at(3), control)
     assert control.should_training_stop is stops
+
+
+@pytest.mark.parametrize(
+    ("wishes", "why"),
+    [
+        (["drain.json"], (False, True)),
+        (["drain.json", "prune"], (True, False)),  # for good, wherever it is
+        (["drain.json", "stop"], (False, False)),  # the study ends: nothing is to go on elsewhere
+        (["prune", "stop"], (False, False)),
+        (["prune"], (True, False)),
+    ],
+)
+def test_of_several_wishes_the_one_that_ends_most_is_followed(tmp_path: Path, wishes: list[str], why) -> None:
+    stop, control = StopOnRequest(tmp_path / "stop", tmp_path, torch.device("cpu"), 5), TrainerControl()
+    for name in wishes:
+        (tmp_path / name).touch()
+    stop.on_step_end(arguments(), at(3), control)
+    assert (control.should_training_stop, control.should_save) == (True, True)
+    assert (stop.stopped, stop.pruned, stop.preempted) == (True, *why)
