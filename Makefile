@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # setuptools warns of every editable installation
 PIP := PYTHONWARNINGS="ignore:Editable installation" $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: run test test-slow lint lock clean
+.PHONY: run test test-slow test-cluster lint lock clean
 
 run: $(VENV)/.installed ## the sample study: plan, train, tables, report
 	$(BIN)/python launch.py --grid losses
@@ -15,6 +15,15 @@ test: $(VENV)/.installed-test ## the default tests: no network, no GPU, under fi
 
 test-slow: $(VENV)/.installed-test ## what takes longer: a cluster that was there before, several workers of Ray Train
 	$(BIN)/python -m pytest -m slow
+
+CLUSTER_PACKAGES := openssh-server openssh-client rsync iproute2
+test-cluster: $(VENV)/.installed-test ## three hosts in namespaces of this machine, brought up by `ray up clusters/lab.yaml`; as root
+	@if ! (command -v sshd && command -v ssh && command -v rsync && command -v ip) >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(CLUSTER_PACKAGES); } >/dev/null; \
+	  else echo "make test-cluster runs as root and needs $(CLUSTER_PACKAGES)" >&2; exit 1; fi; \
+	fi
+	$(BIN)/python -m pytest -m cluster
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

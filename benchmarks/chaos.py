@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STUDY = ("--set", "reduction=sum,mean", "--set", "seed=1,2", "--set", "num_train_epochs=6", "--set", "groups=group",
          "--set", "save_strategy=steps", "--set", "save_steps=2")  # fmt: skip
 TIME_LIMIT_SECONDS, POLL_SECONDS = 600, 0.05
-_NOT_COMPARED = ("seconds", "started", "finished", "node", "attempts", "broken_off", "peak_memory_bytes",
+_NOT_COMPARED = ("seconds", "started", "finished", "node", "host", "attempts", "broken_off", "peak_memory_bytes",
                  "audio_seconds_per_second", "study", "command", "git_patch", "git_sha", "mixed_code", "packages", "launched")  # fmt: skip
 
 
@@ -200,14 +200,17 @@ def _finished(folder: Path) -> dict[str, str]:
     return hashes
 
 
-def _compare(reference: Path, folder: Path) -> list[str]:
-    """Say in which tables a study differs from the reference."""
+def _compare(reference: Path, folder: Path, *, some: bool = False) -> list[str]:
+    """Say in which tables a study differs from the reference, or from the same trials of it where it has only some."""
     faults = []
     ours, theirs = results.load(folder), results.load(reference)
+    asked = set(ours.results["trial_id"])
     for part in ("results", "utterances", "history", "shares", "audit"):
         frames = []
         for tables in (ours, theirs):
             frame: pd.DataFrame = getattr(tables, part)
+            if some and "trial_id" in frame.columns:
+                frame = frame[frame["trial_id"].isin(asked)]
             kept = frame.drop(columns=[name for name in _NOT_COMPARED if name in frame.columns])
             frames.append(kept.reset_index(drop=True))
         try:

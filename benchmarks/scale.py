@@ -24,6 +24,7 @@ import click
 
 from launcher import cluster, config, results
 from launcher.cluster import Sizing
+from launcher.places import Place
 
 OUT = Path(__file__).parent / "out" / "scale.json"
 
@@ -95,7 +96,7 @@ def _launcher(trials: int, connected: cluster.Cluster, sizing: Sizing, backend: 
     started = time.perf_counter()
     run.run(
         jobs, "scale:noop", cluster=connected, sizing=sizing, backend=backend, stop_file=out / "stop", fail_fast=False,
-        early_stopping=False, listener=_Nobody(),
+        early_stopping=False, listener=_Nobody(), place=Place(out),
     )  # fmt: skip
     took = time.perf_counter() - started
     done = sum(results.outcome(Path(job["folder"]))["status"] == "done" for job in jobs)
@@ -128,6 +129,9 @@ def _bytes(folder: Path) -> int:
 class _Nobody:
     def started(self, trial_id: str) -> None:
         """Nothing."""
+
+    def waiting(self, trial_id: str) -> None:
+        """No machine is waited for here."""
 
     def reported(self, trial_id: str, metrics: Mapping[str, Any]) -> None:
         """Nothing."""

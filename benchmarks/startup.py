@@ -24,6 +24,7 @@ import click
 
 from launcher import cluster, results
 from launcher.cluster import Sizing
+from launcher.places import Place
 
 OUT = Path(__file__).parent / "out" / "startup.json"
 PHASES = ("scheduled", "process", "called", "imported", "heard")
@@ -72,7 +73,7 @@ def _trials(trials: int, connected: cluster.Cluster, backend: str, out: Path) ->
         Path(job["folder"]).mkdir(parents=True)
     run.run(
         jobs, "startup:mark", cluster=connected, sizing=sizing, backend=backend, stop_file=out / "stop", fail_fast=False,
-        early_stopping=False, listener=clock,
+        early_stopping=False, listener=clock, place=Place(out),
     )  # fmt: skip
     rows = [json.loads((out / job["trial_id"] / "result.json").read_text(encoding="utf-8")) for job in jobs]
     phases: dict[str, list[float]] = {phase: [] for phase in PHASES}
@@ -104,6 +105,9 @@ class _Clock:
     def started(self, trial_id: str) -> None:
         """Note."""
         self.begun.setdefault(trial_id, time.time())
+
+    def waiting(self, trial_id: str) -> None:
+        """No machine is waited for here."""
 
     def reported(self, trial_id: str, metrics: Mapping[str, Any]) -> None:
         """Nothing."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,19 @@ import click
 
 EXIT_BAD_REQUEST, EXIT_FAILED_TRIALS, EXIT_INTERRUPTED = 2, 3, 130
 _FOLDER = click.Path(path_type=Path)
+
+
+class _Location(click.ParamType):
+    """The folder of a study, or the URI of one on another file system."""
+
+    name = "folder"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        """Keep a URI as it is: as a path it would lose a slash."""
+        return value if "://" in str(value) else Path(value)
+
+
+_STUDY = _Location()
 
 
 def main() -> None:
@@ -27,7 +42,9 @@ def main() -> None:
     except ValueError as error:
         if not getattr(error, "is_request_error", False):
             raise
-        click.echo(f"Error: {error}", err=True)
+        from launcher import printable
+
+        click.echo(f"Error: {printable.lines(error)}", err=True)  # it may quote a file of somebody else
         sys.exit(getattr(error, "exit_code", EXIT_BAD_REQUEST))
 
 
@@ -46,7 +63,11 @@ def main() -> None:
     metavar="PATH",
     help="Manifests (.csv, .tsv, .jsonl, .parquet) or prepared stores, by path or URI; several with commas.",
 )
-@click.option("--out", type=_FOLDER, help="Folder of the study.  [default: save_results, else results/GRID]")
+@click.option(
+    "--out",
+    type=_STUDY,
+    help="Folder of the study, or its URI (s3://bucket/study).  [default: save_results, else results/GRID]",
+)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
               help='Any configuration key; commas make an axis: --set seed=1,2,3. Also "Section.key=value".')  # fmt: skip
 @click.option("--exact", type=click.IntRange(1), metavar="N",
@@ -54,7 +75,10 @@ def main() -> None:
 @click.option("--plan", is_flag=True, help="List the trials, what is done of them and what is left; run nothing.")
 @click.option("--probe", is_flag=True, help="With --plan: try one trial for a few updates, to estimate time and disk.")
 @click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout.")
-@click.option("--address", help="Ray cluster to run on.  [default: RAY_ADDRESS, else this machine]")
+@click.option(
+    "--address",
+    help="Ray cluster to run on; local: none.  [default: RAY_ADDRESS, else the one this machine is part of]",
+)
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True,
               help="Workers that share each update of a trial, one device each.")  # fmt: skip
 @click.option("--backend", type=click.Choice(["train", "tune"]), default="train", show_default=True,
@@ -89,16 +113,20 @@ def cli(context: click.Context, grid: str | None, **options: Any) -> int | None:
 
 
 @cli.command()
-@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.argument("folder", metavar="DIR", type=_STUDY)
 @click.option("--watch", is_flag=True, help="Go on until all trials have ended; Ctrl-C leaves.")
 @click.option("--interval", type=click.FloatRange(0.1), default=2.0, show_default=True, metavar="S",
               help="With --watch: seconds between two readings.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout; with --watch one object for each change.")
-def status(folder: Path, watch: bool, interval: float, as_json: bool) -> int:
+def status(folder: Path | str, watch: bool, interval: float, as_json: bool) -> int:
     """Show the trials of a study, running or not, from any terminal or machine that sees DIR."""
+    from launcher import places
     from launcher import watch as watching
 
-    return watching.follow(folder, interval, as_json=as_json) if watch else watching.once(folder, as_json=as_json)
+    with places.read(folder, follow=watch) as place:
+        if watch:
+            return watching.follow(place.folder, interval, as_json=as_json)
+        return watching.once(place.folder, as_json=as_json)
 
 
 @cli.command()
@@ -115,49 +143,69 @@ def why(one: str, other: str, outs: tuple[Path, ...], as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.argument("folder", metavar="DIR", type=_STUDY)
 @click.option(
     "--audio", is_flag=True, help="Put the sound of the worst utterances into report_with_speech.html instead."
 )
-def report(folder: Path, audio: bool) -> None:
+def report(folder: Path | str, audio: bool) -> None:
     """Write report.html of a study anew."""
+    from launcher import clips, places, utterance_files
     from launcher import report as html
-    from launcher import utterance_files
 
-    tables = utterance_files.open_study(folder)
-    if not audio:
-        click.echo(html.write(tables, folder / "report.html"))
-        return
-    from launcher import clips
-
-    # Under a name of its own, so that nobody passes speech on by mistake.
-    click.echo(
-        html.write(tables, folder / "report_with_speech.html", lambda rows: clips.from_store(tables.study, rows))
-    )
+    with places.read(folder) as place:
+        tables = utterance_files.open_study(place.folder)
+        if audio:
+            # Under a name of its own, so that nobody passes speech on by mistake.
+            sounds = partial(clips.from_store, tables.study)
+            page = html.write(tables, place.folder / "report_with_speech.html", sounds)
+        else:
+            page = html.write(tables, place.folder / "report.html")
+        place.send(page)
+        click.echo(place.shown(page))
 
 
 @cli.command()
-@click.argument("folders", metavar="DIR...", type=_FOLDER, nargs=-1, required=True)
+@click.argument("folders", metavar="DIR...", type=_STUDY, nargs=-1, required=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N",
               help="Port to serve at.  [default: any that is free]")  # fmt: skip
 @click.option("--tensorboard", is_flag=True, help="Also start TensorBoard, and link it.")
 @click.option("--open", "visit", is_flag=True, help="Open the page in a browser.")
-def dashboard(folders: tuple[Path, ...], port: int, tensorboard: bool, visit: bool) -> int:
+def dashboard(folders: tuple[Path | str, ...], port: int, tensorboard: bool, visit: bool) -> int:
     """Serve a live page about studies, running or not, on 127.0.0.1; its address is printed. Ctrl-C ends it."""
     from launcher import dashboard as page
+    from launcher import places
 
-    return page.execute(folders, port=port, tensorboard=tensorboard, visit=click.launch if visit else None)
+    with ExitStack() as stack:
+        here = [stack.enter_context(places.read(folder, follow=True)).folder for folder in folders]
+        return page.execute(here, port=port, tensorboard=tensorboard, visit=click.launch if visit else None)
 
 
 @cli.command()
-@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.argument("folder", metavar="DIR", type=_STUDY)
 @click.option("-f", "--format", "kind", type=click.Choice(["csv", "json", "parquet"]), default="csv", show_default=True)
-def export(folder: Path, kind: str) -> None:
+def export(folder: Path | str, kind: str) -> None:
     """Write the tables of a study into DIR/export."""
-    from launcher import results
+    from launcher import places, results
 
-    for path in results.export(folder, kind):
-        click.echo(path)
+    with places.read(folder) as place:
+        for path in results.export(place.folder, kind):
+            place.send(path)
+            click.echo(place.shown(path))
+
+
+@cli.command()
+@click.argument("one", metavar="DIR_A", type=_STUDY)
+@click.argument("other", metavar="DIR_B", type=_STUDY)
+@click.option("--variant", "wanted", multiple=True, metavar="A=...,B=...",
+              help="Variants to compare; may be given several times.  [default: all that both studies have]")  # fmt: skip
+@click.option("--margin", type=click.FloatRange(0, min_open=True), metavar="M", help="Differences within it are none.")
+@click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout.")
+def compare(one: Path | str, other: Path | str, **options: Any) -> None:
+    """Compare two studies: what was made differently, B minus A, and whether their trials agree bit for bit."""
+    from launcher import compare_command, places
+
+    with places.read(one) as ours, places.read(other) as theirs:
+        compare_command.execute((ours.folder, theirs.folder), (ours.shown(), theirs.shown()), **options)
 
 
 @cli.command("config")
@@ -201,7 +249,7 @@ def audit(files: tuple[Path, ...], rows: str, names: tuple[str, ...], per_label:
 @cli.command("prepare")
 @click.argument("corpus", metavar="CORPUS", required=False)
 @click.argument("source", metavar="SRC", type=_FOLDER, required=False)
-@click.option("--out", metavar="STORE", type=_FOLDER, help="Folder of the store; it is made.")
+@click.option("--out", metavar="STORE", type=_STUDY, help="Folder of the store, or its URI; it is made.")
 @click.option(
     "--option", "options", multiple=True, metavar="K=V", help="What the corpus can be asked for; see docs/data.md."
 )
@@ -210,7 +258,7 @@ def audit(files: tuple[Path, ...], rows: str, names: tuple[str, ...], per_label:
 @click.option("--inspect", metavar="STORE", help="Show what is in a store instead, and write STORE/inspect.html; or in a manifest "
               "or the union A,B, and write nothing.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout.")
-def prepare_corpus(corpus: str | None, source: Path | None, out: Path | None, options: tuple[str, ...], split: str,
+def prepare_corpus(corpus: str | None, source: Path | None, out: Path | str | None, options: tuple[str, ...], split: str,
                    workers: int | None, inspect: str | None, as_json: bool) -> None:  # fmt: skip
     """Make a store of a corpus (uaspeech, torgo, l2arctic, sap, manifest) that lies in SRC; interrupted, it goes on."""
     from launcher import prepare_command
@@ -221,22 +269,24 @@ def prepare_corpus(corpus: str | None, source: Path | None, out: Path | None, op
         return prepare_command.inspect(inspect, as_json=as_json)
     if corpus is None or source is None or out is None:
         raise click.UsageError("needed: prepare CORPUS SRC --out STORE, or prepare --inspect STORE")
-    prepare_command.prepare(
-        corpus, source, out, options=options, split=split, workers=workers, as_json=as_json
-    )  # fmt: skip
+    prepare_command.prepare(corpus, source, out, options=options, split=split, workers=workers, as_json=as_json)
 
 
 @cli.command()
-@click.argument("folder", metavar="[DIR]", type=_FOLDER, required=False)
+@click.argument("folder", metavar="[DIR]", type=_STUDY, required=False)
 @click.option("--data", metavar="PATH", help="Also read these data, as a study would.")
-@click.option("--address", help="Ray cluster to meet.  [default: RAY_ADDRESS, else one is started here]")
+@click.option("--address", help="Ray cluster to meet; local: none.  [default: as for a study]")
 @click.option("--no-ray", "with_ray", flag_value=False, default=True, help="Start and meet no Ray.")
 @click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout.")
-def doctor(folder: Path | None, **options: Any) -> int:
+def doctor(folder: Path | str | None, **options: Any) -> int:
     """Look whether a study can run here (in DIR), and say what to do about what is in its way."""
     from launcher import doctor as examination
+    from launcher import places
 
-    return examination.execute(examination.Request(folder=folder, **options))
+    if folder is None:
+        return examination.execute(examination.Request(**options))
+    with places.read(folder, may_be_empty=True) as place:
+        return examination.execute(examination.Request(place=place, **options))
 
 
 def _command() -> str:

@@ -9,18 +9,21 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from launcher import address as addresses
+from launcher import node, room, snapshot
 from launcher.config import ConfigurationError
 
 DRIVER = "driver"
+MOST = {"CPU": "most_cpus", "GPU": "most_gpus"}
+"""Resources by which the head of a cluster that grows says how far; Ray's autoscaler tells it to nobody (2.60)."""
 _LOCAL_DRIVERS = 1000
 _HELPER_BYTES = {"train": 1.0e9, "tune": 0.0}
-"""Memory of the seven processes with which Ray Train helps one concurrent trial."""
+"""Memory of the processes with which Ray Train helps one concurrent trial, all where its driver is (benchmarks/cluster_scale.py)."""
 _GUESSED_BYTES = 1.5e9
 """Memory of one worker before any trial has been measured."""
-_MEETING_SECONDS = 20.0
 _MARGIN, _MAX_TRIALS_PER_GPU = 1.25, 8
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
@@ -33,9 +36,7 @@ _ENVIRONMENT = {
     # Workers write into the folder they are told, by absolute path.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
-_LOCAL_ENVIRONMENT = {
-    # One process less per trial: nobody preempts the machine that the study was started on.
+    # One process less per trial: workers ask themselves whether their node is taken away (launcher.draining).
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 
@@ -52,6 +53,10 @@ class Cluster:
         memory_bytes: memory that Ray counts on all of them.
         has_driver_resource: the head carries the custom resource that trial drivers are placed by.
         dashboard: host:port of Ray's dashboard, as Ray tells it; "": it has none.
+        node_resources: what each alive node has; empty: all of it is one machine.
+        most: CPUs and GPUs of all machines that the cluster may grow to; empty: it does not grow.
+        refused: ids of the nodes that may not run trials (launcher.guard); what they have is not counted.
+        code: hash of the code that the workers run.
     """
 
     address: str | None
@@ -61,6 +66,10 @@ class Cluster:
     memory_bytes: float
     has_driver_resource: bool
     dashboard: str = ""
+    node_resources: tuple[Mapping[str, float], ...] = ()
+    most: Mapping[str, float] = field(default_factory=dict)
+    refused: frozenset[str] = frozenset()
+    code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,7 @@ class Sizing:
         cpus_per_worker: CPUs, and so threads, of one worker.
         max_concurrent: trials at a time.
         gpus_per_worker: part of a GPU that one worker gets, or several.
+        limit: why fewer trials run at a time than there are devices for; "": they do not.
     """
 
     workers: int
@@ -80,6 +90,7 @@ class Sizing:
     cpus_per_worker: int
     max_concurrent: int
     gpus_per_worker: float = 1.0
+    limit: str = ""
 
     @property
     def device(self) -> dict[str, float]:
@@ -88,28 +99,30 @@ class Sizing:
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[Cluster]:
+def connected(choice: addresses.Choice | str | None) -> Iterator[Cluster]:
     """Connect to a cluster, or start one on this machine for the time of the block.
 
     Token authentication is always on. A local cluster gets a token of its own that is written nowhere; a remote one
     uses the caller's (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token).
 
+    Args:
+        choice: where; an address, or None, as --address.
+
     Raises:
-        ConfigurationError: no cluster answers at the address.
+        ConfigurationError: no cluster answers at the address, or it runs another Ray or Python.
     """
-    address = address or os.environ.get("RAY_ADDRESS")
+    choice = choice if isinstance(choice, addresses.Choice) else addresses.choose(choice)
     os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
+    address = choice.address
     if address is None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        os.environ.update({name: os.environ.get(name, value) for name, value in _LOCAL_ENVIRONMENT.items()})
     else:
-        _meet(address)
+        addresses.meet(address)
     import ray
 
-    try:
-        context = ray.init(**(_local() if address is None else _remote(address)))
-    except ConnectionError as error:
-        raise _no_answer(address, error) from error
+    context, code = (None, None) if address is None else _joined(address, was_found=choice.was_found)
+    if context is None:
+        address, context = None, ray.init(**_local())
     try:
         resources = ray.cluster_resources()
         yield Cluster(
@@ -120,9 +133,36 @@ def connected(address: str | None) -> Iterator[Cluster]:
             memory_bytes=resources.get("memory", 0.0),
             has_driver_resource=DRIVER in resources,
             dashboard=context.dashboard_url or "",
+            node_resources=tuple(node["Resources"] for node in ray.nodes() if node["Alive"]),
+            most={} if address is None else _most(resources),
+            code=code,
         )
     finally:
         ray.shutdown()
+
+
+def _joined(address: str, *, was_found: bool) -> tuple[Any, str | None]:
+    """Join a cluster, send the code along; return Ray's context (None: found, and not of this user) and the code's hash."""
+    import ray
+
+    with snapshot.taken() as folder:
+        environment = {"env_vars": dict(_ENVIRONMENT), **({} if folder is None else {"working_dir": str(folder)})}
+        asked: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
+        try:
+            context = ray.init(**asked, runtime_env=environment)
+        except ConnectionError as error:
+            if was_found:
+                return None, None
+            raise addresses.no_answer(address, error) from error
+        except RuntimeError as error:
+            raise addresses.other_versions(address, error) or error from error
+        return context, node.code(folder)
+
+
+def _most(there: Mapping[str, float]) -> Mapping[str, float]:
+    """Return what the head says that the cluster may grow to, at least what is there; empty where it does not grow."""
+    most = {name: max(there.get(said, 0.0), there.get(name, 0.0)) for name, said in MOST.items()}
+    return most if any(said in there for said in MOST.values()) else {}
 
 
 def size(
@@ -154,23 +194,34 @@ def size(
     Raises:
         ConfigurationError: a trial needs more devices than the cluster has.
     """
-    measured, use_gpu = measured_bytes or {}, cluster.gpus >= 1
+    cpus, gpus = max(cluster.cpus, cluster.most.get("CPU", 0)), max(cluster.gpus, cluster.most.get("GPU", 0))
+    measured, use_gpu = measured_bytes or {}, gpus >= 1
     asked = _part_of_gpu(gpus_per_worker)  # what cannot be is told without a GPU too
-    share = (asked or _measured_part(measured.get("GPU"))) if use_gpu else 1.0
-    have, device = (int(cluster.gpus / share), "GPU") if use_gpu else (int(cluster.cpus) // cpus_per_worker, "CPU")
+    share = (asked or _measured_part(measured.get("GPU"), cluster.refused)) if use_gpu else 1.0
+    have, device = (int(gpus / share), "GPU") if use_gpu else (int(cpus) // cpus_per_worker, "CPU")
     if workers > have:
         raise ConfigurationError(
             f"--workers {workers} needs {workers * share:g} {device}s for one trial, the cluster has "
-            f"{cluster.gpus if use_gpu else have:g}; use --workers {max(1, have)}"
+            f"{gpus if use_gpu else have:g}; use --workers {max(1, have)}"
         )
     if backend == "tune" and workers > 1:
         raise ConfigurationError(f"--workers {workers} needs --backend train; --backend tune runs one worker per trial")
     process = measured.get("CPU", 0.0) * _MARGIN or _GUESSED_BYTES
-    needed = _HELPER_BYTES[backend] + workers * (_GUESSED_BYTES if use_gpu else process)
-    room = max(1, int(cluster.memory_bytes / needed)) if cluster.memory_bytes else have
+    need = room.Need(_HELPER_BYTES[backend], _GUESSED_BYTES if use_gpu else process, workers)
     allowed = max_concurrent if max_concurrent is not None else trials
-    concurrent = max(1, min(have // workers, allowed, room, trials))
-    return Sizing(workers, use_gpu, cpus_per_worker, concurrent, share)
+    wanted = max(1, min(have // workers, allowed, trials))
+    concurrent, limit = _with_memory(cluster, need, wanted, device, share if use_gpu else cpus_per_worker, have)
+    return Sizing(workers, use_gpu, cpus_per_worker, concurrent, share, limit)
+
+
+def _with_memory(
+    cluster: Cluster, need: room.Need, wanted: int, device: str, per_worker: float, have: int
+) -> tuple[int, str]:
+    """Return how many of the wanted trials the memory holds, and why not all; nodes that are still to come hold theirs."""
+    whole = {"memory": cluster.memory_bytes, DRIVER: 1.0, device: have * per_worker}
+    there = room.machines(cluster.node_resources or (whole,), DRIVER, device, per_worker)
+    held = room.trials(there, need, wanted, to_come=max(0, have - sum(one.slots for one in there)))
+    return held, room.told(there, need, held, wanted)
 
 
 def _part_of_gpu(asked: str) -> float | None:
@@ -186,8 +237,10 @@ def _part_of_gpu(asked: str) -> float | None:
     return part
 
 
-def _measured_part(measured_bytes: float | None) -> float:
-    return 1.0 if not measured_bytes else share_of(measured_bytes, _gpu_bytes())
+def _measured_part(measured_bytes: float | None, refused: frozenset[str]) -> float:
+    """Return the part of a GPU for one worker; a whole one where nothing was measured, or no GPU has come yet."""
+    gpu_bytes = _gpu_bytes(refused) if measured_bytes else None
+    return 1.0 if not measured_bytes or gpu_bytes is None else share_of(measured_bytes, gpu_bytes)
 
 
 def share_of(measured_bytes: float, gpu_bytes: float) -> float:
@@ -200,8 +253,8 @@ def share_of(measured_bytes: float, gpu_bytes: float) -> float:
     return 1 / max(1, min(_MAX_TRIALS_PER_GPU, int(gpu_bytes / (measured_bytes * _MARGIN))))
 
 
-def _gpu_bytes() -> float:
-    """Ask every node with a GPU how much memory its first one has; the smallest counts."""
+def _gpu_bytes(refused: frozenset[str]) -> float | None:
+    """Ask every node with a GPU how much memory its first one has; the smallest counts. None: there is no such node."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -210,11 +263,10 @@ def _gpu_bytes() -> float:
 
         return float(torch.cuda.get_device_properties(0).total_memory)
 
-    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
-    asked = ray.remote(num_gpus=1)(ask)
-    return min(
-        ray.get([asked.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote() for node in nodes])
-    )  # fmt: skip
+    alive = [one for one in ray.nodes() if one["Alive"] and one["NodeID"] not in refused]
+    nodes = [one["NodeID"] for one in alive if one["Resources"].get("GPU")]
+    placed = ({"scheduling_strategy": NodeAffinitySchedulingStrategy(one, soft=False)} for one in nodes)
+    return min(ray.get([ray.remote(num_gpus=1)(ask).options(**where).remote() for where in placed]), default=None)
 
 
 def _local() -> Mapping[str, Any]:
@@ -243,34 +295,3 @@ def _quoted_python() -> Mapping[str, Any]:
     """Ray hands the path of Python to a shell as it is: below a folder with a space no worker would start."""
     quoted = shlex.quote(sys.executable)
     return {} if quoted == sys.executable else {"runtime_env": {"py_executable": quoted}}
-
-
-def _meet(address: str) -> None:
-    """Look whether anybody listens at host:port; Ray itself asks a host that is gone for minutes.
-
-    Raises:
-        ConfigurationError: nobody does.
-    """
-    host, colon, port = address.rpartition(":")
-    if not colon or "/" in address or not port.isdecimal():
-        return  # auto, local, ray://
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), _MEETING_SECONDS).close()
-    except OSError as error:
-        raise _no_answer(address, error) from error
-
-
-def _no_answer(address: str | None, error: OSError) -> ConfigurationError:
-    return ConfigurationError(
-        f"no Ray cluster answers at --address {address!r} ({error}); check `ray status` there and that "
-        "RAY_AUTH_TOKEN or ~/.ray/auth_token holds its token"
-    )
-
-
-def _remote(address: str) -> Mapping[str, Any]:
-    return {
-        "address": address,
-        "log_to_driver": False,
-        "logging_level": "ERROR",
-        "runtime_env": {"env_vars": dict(_ENVIRONMENT)},
-    }

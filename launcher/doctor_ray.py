@@ -11,12 +11,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 import psutil
 
-from launcher import cluster, doctor_machine
+from launcher import cluster, doctor_machine, node, preflight
 from launcher.findings import FAULT, OK, WARNING, Check, Finding, carry_out
 from launcher.quantities import size
 
@@ -140,8 +141,21 @@ def answers(address: str | None) -> Iterator[Finding]:
                 Check("task", _task, broken=FAULT),
                 Check("state api", lambda: _state_api(there.nodes), broken=FAULT),
                 Check("dashboard", _dashboard),
+                Check("nodes", lambda: _nodes(there)),
             )
         )
+
+
+def _nodes(there: cluster.Cluster) -> Iterator[Finding]:
+    """Look at each node of a cluster as a study does before its first trial; of no folder, as there is no study."""
+    if there.address is None:
+        return
+    nodes = preflight.alive()
+    asked = {"out": None, "key": "", "secret": "", "answers": False, "store": None}
+    launch = {**node.look(asked, 0, works=False), "code": there.code}
+    for seen in preflight.inspect(nodes, asked, launch):
+        for one in seen.findings:
+            yield replace(one, about="node", text=f"{seen.node}: {one.text}")
 
 
 def _facts() -> tuple[str, str | None]:

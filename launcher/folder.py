@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from launcher import provenance, results
+from launcher.places import Place
 from launcher.study import Prepared, Study, Trial, short_names
 
 _FURTHER_TRIES, _PAUSE_SECONDS = 4, 0.05
@@ -74,15 +75,13 @@ def _lock_file(out: Path) -> IO[str]:
         ) from error
 
 
-def set_aside(trials: Sequence[Trial], rows: dict[str, dict[str, Any]], out: Path) -> None:
+def set_aside(trials: Sequence[Trial], rows: dict[str, dict[str, Any]], place: Place) -> None:
     """Move what trials measured before out of the way; nothing finished is deleted."""
     stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
     for trial in trials:
-        folder = results.trial_folder(out, trial.trial_id)
+        folder = results.trial_folder(place.folder, trial.trial_id)
         if folder.exists():
-            aside = out / "replaced" / f"{trial.trial_id}.{stamp}"
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            folder.rename(aside)
+            place.move(folder, place.folder / "replaced" / f"{trial.trial_id}.{stamp}")
         rows[trial.trial_id] = {"status": "pending", "attempts": 0}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,21 @@ from typing import Any
 
 from rich.console import Console
 
-from launcher import config, config_rules, folder, planning, progress, provenance, results, show, start
+from launcher import (
+    config,
+    config_rules,
+    folder,
+    places,
+    planning,
+    progress,
+    provenance,
+    results,
+    show,
+    start,
+    trackers,
+)
 from launcher.config import Configuration, ConfigurationError
+from launcher.places import Place
 from launcher.study import Prepared, Study, Trial
 
 EXIT_DONE, EXIT_INTERRUPTED = 0, 130
@@ -28,7 +42,7 @@ class Request:
 
     grid: str
     command: str
-    out: Path | None = None
+    out: Path | str | None = None
     config: Path | None = None
     data: str | None = None
     overrides: tuple[str, ...] = ()
@@ -70,8 +84,10 @@ def execute(request: Request) -> int:
         ValueError: with `is_request_error`, when the request cannot be carried out as it stands.
     """
     console = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE, soft_wrap=not sys.stderr.isatty())
-    study, out = plan(request, console)
-    with folder.held(out, wanted=not request.plan):
+    study, location = plan(request, console)
+    wanted = not request.plan
+    with places.launched(location, wanted=wanted) as place, folder.held(place.folder, wanted=wanted):
+        out = place.folder
         data = _prepare(study, out, console)
         study = study.with_data(data.fingerprint, data.weights)
         trials = study.trials()
@@ -87,18 +103,18 @@ def execute(request: Request) -> int:
                 style="yellow", markup=False, highlight=False,
             )  # fmt: skip
         folder.describe_study(study, trials, data, out, launch)
-        todo = _todo(trials, rows, study.groups, out, request, console)
+        todo = _todo(trials, rows, study.groups, place, request, console)
         interrupted = bool(todo) and start.run(
-            study, trials, todo, rows, data, out, placing=request.placing, launch=launch, console=console
+            study, trials, todo, rows, data, place, placing=request.placing, launch=launch, console=console
         )
-        return _conclude(out, request, console, interrupted)
+        return _conclude(place, request, console, interrupted)
 
 
-def plan(request: Request, console: Console) -> tuple[Study, Path]:
+def plan(request: Request, console: Console) -> tuple[Study, Path | str]:
     """Resolve the configuration and let the search space make its study; warnings go to the console.
 
     Returns:
-        the study, and its folder.
+        the study, and its folder or the URI of that.
     """
     space = _search_space(request.grid)
     configuration = config.load(request.config, request.overrides, defaults=space.DEFAULTS)
@@ -111,7 +127,8 @@ def plan(request: Request, console: Console) -> tuple[Study, Path]:
     study, warnings = check(space.study(configuration))
     if study.baseline is not None and study.baseline_variant() is None:
         warnings.append(f"baseline = {study.baseline} is no variant of this study; compared with the first instead")
-    out = request.out or Path(configuration.training.save_results or Path("results") / request.grid)
+    out = request.out or configuration.training.save_results or Path("results") / request.grid
+    trackers.check(study.configurations, out, os.environ)
     if request.out is not None and configuration.training.save_results is not None:
         warnings.append(f"save_results = {configuration.training.save_results} has no effect: --out says {request.out}")
     for warning in dict.fromkeys((*configuration.warnings, *warnings)):
@@ -181,12 +198,12 @@ def _say_rejects(data: Prepared, console: Console) -> None:
 
 
 def _todo(
-    trials: Sequence[Trial], rows: dict[str, dict[str, Any]], study_groups: Sequence[str], out: Path, request: Request,
+    trials: Sequence[Trial], rows: dict[str, dict[str, Any]], study_groups: Sequence[str], place: Place, request: Request,
     console: Console,
 ) -> list[Trial]:  # fmt: skip
     """Choose the trials to run: what is neither done nor failed, and more on request."""
     if request.fresh:
-        folder.set_aside(trials, rows, out)
+        folder.set_aside(trials, rows, place)
     failed = [trial for trial in trials if rows[trial.trial_id]["status"] == "failed"]
     done = sum(row["status"] == "done" for row in rows.values())
     again = failed if request.retry_failed else []
@@ -201,7 +218,7 @@ def _todo(
     if otherwise:
         console.print(
             f"Warning: {len(otherwise)} finished trials were audited otherwise than asked for now; to audit their models so: "
-            f"--grid audit --set load_model={results.trial_folder(out, otherwise[0].trial_id)}/model ..., or --fresh",
+            f"--grid audit --set load_model={results.trial_folder(place.folder, otherwise[0].trial_id)}/model ..., or --fresh",
             style="yellow", markup=False, highlight=False,
         )  # fmt: skip
     kept = f"; {len(failed)} failed before (--retry-failed runs them again)" if failed and not again else ""
@@ -214,16 +231,20 @@ def _audited_otherwise(trial: Trial, row: Mapping[str, Any]) -> bool:
     return row["status"] == "done" and row.get("audit", asked) != asked
 
 
-def _conclude(out: Path, request: Request, console: Console, interrupted: bool) -> int:
+def _conclude(place: Place, request: Request, console: Console, interrupted: bool) -> int:
     from launcher import report, utterance_files
 
+    out = place.folder
+    place.fetch()
     results.write_tables(out)
     tables = utterance_files.open_study(out)
     page = report.write(tables, out / "report.html")
-    floor, extra = show.noise_floor(out, tables.results), {"out": str(out), "report": str(page)}
+    place.send()
+    shown = place.shown(page)
+    floor, extra = show.noise_floor(out, tables.results), {"out": place.shown(), "report": shown}
     code = show.results_table(tables.study, tables.results, as_json=request.as_json, extra=extra, floor=floor)
     show.failures(tables.results, console)
-    console.print(f"report: {page}", markup=False, highlight=False)
+    console.print(f"report: {shown}", markup=False, highlight=False)
     if tables.results["status"].isin(["done", "failed", "pruned"]).all():
         return code
     console.print(f"interrupted; to go on: {request.command}", markup=False, highlight=False)

@@ -58,6 +58,7 @@ def job(study: Study, trial: Trial, data: Prepared, out: Path, stop_file: Path) 
     board = out / "tensorboard" / trial.run_name if trial.configuration.training.tensorboard else None
     return {
         "trial_id": trial.trial_id,
+        "out": str(out),
         "axes": dict(trial.axes),
         "sections": trial.configuration.as_dict(),
         "groups": list(study.groups),

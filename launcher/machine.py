@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from launcher import address as addresses
 from launcher import cgroups, cluster
 from launcher.cluster import Cluster, Sizing
 from launcher.config import ConfigurationError
@@ -30,7 +31,7 @@ def sizing(placing: Placing, trials: int, measured_bytes: Mapping[str, float]) -
     Returns:
         the sizing, and in words what it was guessed from.
     """
-    address = placing.address or os.environ.get("RAY_ADDRESS")
+    address = addresses.choose(placing.address).address
     if address is not None:
         concurrent = min(placing.max_concurrent or 1, max(1, trials))
         told = "--max-concurrent" if placing.max_concurrent else f"assumed: {address} is not asked for a plan"

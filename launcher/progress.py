@@ -12,9 +12,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.table import Table
 from rich.text import Text
 
+from launcher import printable
 from launcher.study import Trial
 
-_COLOURS = {"done": "green", "failed": "red", "running": "cyan", "interrupted": "yellow", "pending": "dim"}
+_COLOURS = {
+    "done": "green",
+    "failed": "red",
+    "running": "cyan",
+    "interrupted": "yellow",
+    "pending": "dim",
+    "waiting": "dim",
+}
 _MAX_ROWS, _LONGEST_ERROR = 30, 160
 
 
@@ -56,6 +64,16 @@ class Board:
         self._began.setdefault(trial_id, time.monotonic())
         self.rows[trial_id]["status"] = "running"
 
+    def waiting(self, trial_id: str) -> None:
+        """Note that a trial waits for machines."""
+        self._began.pop(trial_id, None)
+        self.rows[trial_id]["status"] = "waiting"
+
+    @property
+    def unfinished(self) -> int:
+        """How many trials have not ended."""
+        return sum(row["status"] not in ("done", "failed", "pruned") for row in self.rows.values())
+
     def reported(self, trial_id: str, metrics: Mapping[str, Any]) -> None:
         """Note the last scores of a running trial."""
         kept = ("update", "updates", "wer", "cer", "nll_per_label")
@@ -67,6 +85,9 @@ class Board:
         if row["status"] in ("done", "failed") and not self.console.is_terminal:
             ended = sum(known["status"] in ("done", "failed") for known in self.rows.values())
             self.console.print(f"[{ended}/{len(self.rows)}] {trial_id}: {outcome(row)}", markup=False, highlight=False)
+        if row.get("tracker_warning"):
+            warning = f"Warning: {trial_id}: {row['tracker_warning']}"
+            self.console.print(warning, style="yellow", markup=False, highlight=False)
 
     def stopping(self) -> None:
         """Say that running trials finish their checkpoints."""
@@ -112,7 +133,7 @@ def draw(rows: Mapping[str, Mapping[str, Any]], title: str, note: str = "") -> T
     for name in shown:
         row, status = rows[name], rows[name]["status"]
         table.add_row(
-            Text(name), Text(status, _COLOURS.get(status, "white")), _updates(row), per_cent(row.get("wer")),
+            Text(printable.line(name)), Text(printable.line(status), _COLOURS.get(status, "white")), _updates(row), per_cent(row.get("wer")),
             per_cent(row.get("cer")), number(row.get("nll_per_label")),
             "" if row.get("seconds") is None else _clock(row["seconds"]),
         )  # fmt: skip
@@ -131,7 +152,8 @@ def outcome(row: Mapping[str, Any]) -> str:
 def first_line(error: str | None) -> str:
     """Return the first line of an error, cut where it is long."""
     lines = (error or "").strip().splitlines() or ["no reason was recorded"]
-    return lines[0] if len(lines[0]) <= _LONGEST_ERROR else f"{lines[0][:_LONGEST_ERROR]}..."
+    first = printable.line(lines[0])
+    return first if len(first) <= _LONGEST_ERROR else f"{first[:_LONGEST_ERROR]}..."
 
 
 def reading(console: Console, what: str) -> Progress:

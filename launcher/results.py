@@ -18,32 +18,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from launcher import launches
+from launcher import launches, reading
+from launcher.reading import ResultsError as ResultsError
 
 ENDED = ("done", "failed", "pruned")
 STATUSES = (*ENDED, "running", "pending", "interrupted")
 _TEXT = ("trial_id", "study", "variant", "status", "error", "failure", "broken_off", "started", "finished", "node", "device",
-         *launches.COLUMNS, "data_fingerprint", "reduction_used", "config")  # fmt: skip
+         *launches.COLUMNS, "data_fingerprint", "reduction_used", "tracker_warning", "config")  # fmt: skip
 _NUMBERS = ("wer", "cer", "nll_per_label", "clip_fraction", "grad_norm", "padding_fraction", "audio_seconds_per_second", "update_ratio",
             "seconds")  # fmt: skip
-_COUNTS = (
-    "attempts",
-    "seed",
-    "repeat",
-    "updates",
-    "non_finite_updates",
-    "zero_infinity_hits",
-    "out_of_memory",
-    "peak_memory_bytes",
-    "workers",
-)
+_COUNTS = ("attempts", "seed", "repeat", "updates", "non_finite_updates", "zero_infinity_hits", "out_of_memory", "peak_memory_bytes",
+           "workers")  # fmt: skip
 _PARTS = ("utterances", "history", "shares", "exact", "audit")
-
-
-class ResultsError(ValueError):
-    """A folder is no study, or cannot be written to."""
-
-    is_request_error = True
 
 
 @dataclass(frozen=True)
@@ -72,19 +58,25 @@ class Tables:
 
 
 def load(folder: str | Path, parts: Sequence[str] = _PARTS) -> Tables:
-    """Read a study, finished or running; of its tables by trial those named, the others are empty.
+    """Read a study, finished or running, by its folder or URI; of its tables by trial those named, the others are empty.
 
     Raises:
         ResultsError: the folder holds no study.json.
     """
-    folder = Path(folder)
+    from launcher import places  # which reads these tables itself
+
+    with places.read(folder) as place:
+        return _load(place.folder, parts)
+
+
+def _load(folder: Path, parts: Sequence[str]) -> Tables:
     study = read_study(folder)
     frames = {part: _concatenate(_part_files(folder, study, part) if part in parts else iter(())) for part in _PARTS}
     rejects = folder / "rejects.parquet"
     return Tables(
         study=study,
         results=results_table(folder, study).to_pandas(),
-        rejects=pd.read_parquet(rejects) if rejects.is_file() else pd.DataFrame(),
+        rejects=reading.table(rejects).to_pandas() if rejects.is_file() else pd.DataFrame(),
         **frames,
     )
 
@@ -130,11 +122,12 @@ def read_study(folder: Path) -> dict[str, Any]:
         ResultsError: there is none, or it cannot be read.
     """
     try:
-        return json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        content = reading.json_file(folder / "study.json")
     except FileNotFoundError as error:
         raise ResultsError(f"{folder} holds no study (no study.json); give the folder that --out named") from error
     except (OSError, ValueError) as error:
         raise ResultsError(f"{folder / 'study.json'} cannot be read ({error})") from error
+    return reading.plan(content, folder / "study.json")
 
 
 def trial_folder(folder: Path, trial_id: str) -> Path:
@@ -152,6 +145,8 @@ def outcome(folder: Path) -> dict[str, Any]:
     kinds = [entry["class"] for entry in record["ended"]]
     told = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)) or None
     known = {"attempts": record["attempts"], "broken_off": told}
+    if warnings := _json(folder / "trackers.json").get("warnings"):
+        known["tracker_warning"] = "; ".join(warnings)
     if result := _json(folder / "result.json"):
         return {**result, **known}
     if failure := _json(folder / "failure.json"):
@@ -166,12 +161,14 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 def attempts(folder: Path) -> dict[str, Any]:
     """Read how often a trial was begun, whether an attempt is open, and why earlier ones ended."""
-    return {"attempts": 0, "open": False, "launch": "", "ended": [], **_json(folder / "attempts.json")}
+    path = folder / "attempts.json"
+    found = reading.shaped(_json(path), {"attempts": int, "ended": list}, path)
+    return {"attempts": 0, "open": False, "launch": "", "ended": [], **found}
 
 
 def trial_file(folder: Path) -> dict[str, Any]:
     """Read trial.json: what a trial is, and the launches that it was handed to; empty where there is none."""
-    return _json(folder / "trial.json")
+    return reading.shaped(_json(folder / "trial.json"), {"identity": dict, "launches": list}, folder / "trial.json")
 
 
 def record_failure(folder: Path, error: str, kind: str) -> None:
@@ -206,8 +203,11 @@ def results_table(folder: Path, study: Mapping[str, Any]) -> pa.Table:
         ]
     )
     for row in rows:
-        row.update({name: str(row[name]) for name in axes if schema.field(name).type == pa.string()})
-    return pa.Table.from_pylist(rows, schema=schema)
+        row.update({name: str(row.get(name)) for name in axes if schema.field(name).type == pa.string()})
+    try:
+        return pa.Table.from_pylist(rows, schema=schema)
+    except (pa.ArrowException, OverflowError) as error:
+        raise ResultsError(f"{folder}: its trials recorded no results ({error}); ask for it anew") from error
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -270,15 +270,15 @@ def _part_files(folder: Path, study: Mapping[str, Any], part: str) -> Iterator[P
 
 
 def _concatenate(files: Iterator[Path]) -> pd.DataFrame:
-    tables = [pyarrow.parquet.read_table(file) for file in files]
+    tables = [reading.table(file) for file in files]
     return pa.concat_tables(tables, promote_options="default").to_pandas() if tables else pd.DataFrame()
 
 
 def _write_union(files: Sequence[Path], path: Path) -> None:
-    schema = pa.unify_schemas([pyarrow.parquet.read_schema(file) for file in files])
+    schema = pa.unify_schemas([reading.schema(file).remove_metadata() for file in files])
     with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for file in files:
-            table = pyarrow.parquet.read_table(file)
+            table = reading.table(file)
             for name in schema.names:
                 if name not in table.column_names:
                     table = table.append_column(schema.field(name), pa.nulls(len(table), schema.field(name).type))
@@ -295,6 +295,6 @@ def _axis_type(values: Sequence[Any]) -> pa.DataType:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return reading.json_file(path) if path.is_file() else {}
     except ValueError as error:
         raise ResultsError(f"{path} is damaged ({error}); remove it, and the same command makes it anew") from error

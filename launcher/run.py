@@ -11,19 +11,24 @@ import os
 import pkgutil
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayActorError
+from ray.tune.schedulers import FIFOScheduler
 
-from launcher import attempts, results
+from launcher import attempts, courier, draining, preflight, results, waiting
 from launcher.attempts import Verdict
 from launcher.cluster import DRIVER, Cluster, Sizing
+from launcher.following import Follower, Listener
+from launcher.guard import Guard
 from launcher.interrupts import two_interrupts
 from launcher.memory import MemoryWatch
+from launcher.places import Place
 from launcher.pruning import Pruner
 
 MAX_TRIAL_FAILURES = 12
@@ -37,26 +42,12 @@ class Outcome:
     Attributes:
         interrupted: somebody asked for the end (Ctrl-C).
         halted: why nothing could be written any more; None: all went well.
+        unfit: why no node may run trials any more; None: some may.
     """
 
     interrupted: bool
     halted: str | None
-
-
-class Listener(Protocol):
-    """Who is told what happens."""
-
-    def started(self, trial_id: str) -> None:
-        """Hear that a trial was given its resources."""
-
-    def reported(self, trial_id: str, metrics: Mapping[str, Any]) -> None:
-        """Hear what a running trial reported."""
-
-    def finished(self, trial_id: str, row: Mapping[str, Any]) -> None:
-        """Hear how a trial ended: its row of the results table."""
-
-    def stopping(self) -> None:
-        """Hear that running trials were asked to stop behind a checkpoint."""
+    unfit: str | None = None
 
 
 def run(
@@ -70,6 +61,8 @@ def run(
     fail_fast: bool,
     early_stopping: bool,
     listener: Listener,
+    place: Place,
+    guard: Guard | None = None,
 ) -> Outcome:
     """Run trials until each is done, failed or interrupted.
 
@@ -83,18 +76,27 @@ def run(
         fail_fast: stop all after the first failure.
         early_stopping: end trials that are behind others (ASHA).
         listener: is told what happens, in this process.
+        place: the study.
+        guard: keeps trials off nodes; None: any node will do.
     """
     folders = {job["trial_id"]: Path(job["folder"]) for job in jobs}
     pruner = _pruner(stop_file.parent, folders) if early_stopping else None
-    watcher = _Watcher(stop_file, fail_fast, listener, folders, pruner)
+    watcher = _Watcher(stop_file, fail_fast, listener, folders, pruner, place, guard)
     driver: dict[str, float] = {DRIVER: 1} if cluster.has_driver_resource else {"CPU": 0.01}
-    handed = _Jobs(ray.put({job["trial_id"]: dict(job) for job in jobs}))
+    may_drain = cluster.address is not None  # nobody takes away the machine that the study was started on
+    told = guard.told if guard is not None else None
+    more = {"may_drain": may_drain, "preflight": told, "refused": sorted(cluster.refused), "grows": bool(cluster.most)}
+    handed = _Jobs(ray.put({job["trial_id"]: {**job, **more} for job in jobs}))
+    bundle = driver if backend == "train" else sizing.device
+    request = functools.partial(_request, bundle=bundle, out=place.folder if told is not None else None)
     drive = functools.partial(_drive, jobs=handed, train_fn=train_fn, sizing=sizing, backend=backend)
     with tempfile.TemporaryDirectory(prefix="lossgrid-tune-") as scratch, two_interrupts(watcher.interrupt):
         tuner = tune.Tuner(
-            tune.with_resources(drive, driver if backend == "train" else sizing.device),
+            tune.with_resources(drive, request),
             param_space={"trial_id": tune.grid_search([job["trial_id"] for job in jobs])},
-            tune_config=tune.TuneConfig(max_concurrent_trials=sizing.max_concurrent, reuse_actors=True),
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=sizing.max_concurrent, reuse_actors=True, scheduler=_Scheduler(request, stop_file)
+            ),
             run_config=tune.RunConfig(
                 storage_path=scratch,
                 name="study",
@@ -104,7 +106,47 @@ def run(
             ),
         )
         tuner.fit()
-    return Outcome(watcher.interrupted, watcher.halted)
+    return Outcome(watcher.interrupted, watcher.halted, watcher.unfit)
+
+
+def _request(cell: Mapping[str, Any], *, bundle: dict[str, float], out: Path | None) -> tune.PlacementGroupFactory:
+    """Say what the process of a trial asks Ray for, and which nodes it stays off.
+
+    Args:
+        cell: the trial; all ask for the same.
+        bundle: resources.
+        out: folder with the record of the nodes; None: any will do.
+    """
+    labels = preflight.selector(preflight.refused_in(out)) if out is not None else {}
+    only: dict[str, Any] = {"bundle_label_selector": [labels]} if labels else {}
+    return tune.PlacementGroupFactory([bundle], **only)
+
+
+class _Scheduler(FIFOScheduler):
+    """First come, first served.
+
+    A trial that comes again stays off nodes that were refused since; one that waits for its machine when the study stops
+    ends there: nobody else would tell it.
+    """
+
+    def __init__(self, request: Callable[[Mapping[str, Any]], tune.PlacementGroupFactory], stop_file: Path) -> None:
+        super().__init__()
+        self._request, self._stop_file = request, stop_file
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Place the trial anew; one that ends with this error is not placed again."""
+        super().on_trial_error(tune_controller, trial)
+        if trial.status == trial.ERROR:
+            trial.update_resources(self._request(trial.config))
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Choose the next one."""
+        if self._stop_file.exists():
+            for trial in tune_controller.get_trials():
+                if trial.status == trial.PENDING:
+                    trial.init_local_path()  # what Tune does before it places a trial, and asks for when one ends
+                    tune_controller.stop_trial(trial)
+        return super().choose_trial_to_run(tune_controller)
 
 
 @dataclass(frozen=True)
@@ -126,35 +168,85 @@ def _drive(cell: Mapping[str, Any], *, jobs: _Jobs, train_fn: str, sizing: Sizin
     """Run one trial inside its Tune actor; a folder that cannot be written to is told to the launch."""
     job = jobs[cell["trial_id"]]
     try:
-        verdict = _attempt(job, train_fn, sizing, backend)
-        reason = attempts.reason(Path(job["folder"])) if verdict is Verdict.HALT else ""
+        preflight.admit(job, works=backend == "tune")
+    except preflight.Unfit as unfit:
+        _refuse(dict([unfit.args]))
+        raise _Moved(f"{job['trial_id']} does not begin on a node that is not fit: {unfit.args[1]}") from unfit
+    try:
+        with courier.beside(job) as (near, place):
+            verdict = _attempt(job, near, place, train_fn, sizing, backend)
+            reason = attempts.reason(Path(near["folder"])) if verdict is Verdict.HALT else ""
     except results.ResultsError as unwritable:
         verdict, reason = Verdict.HALT, str(unwritable)
     if verdict is Verdict.HALT:
         tune.report({"status": verdict.name, "reason": reason})
 
 
-def _attempt(job: Mapping[str, Any], train_fn: str, sizing: Sizing, backend: str) -> Verdict:
-    """Attempt a trial from its last checkpoint until it ends or is to stop."""
-    folder, launch = Path(job["folder"]), job["launch"]
+def _attempt(
+    job: Mapping[str, Any], near: Mapping[str, Any], place: Place, train_fn: str, sizing: Sizing, backend: str
+) -> Verdict:
+    """Attempt a trial from its last checkpoint until it ends or is to stop.
+
+    Args:
+        job: as the launch made it.
+        near: the same with paths of this node.
+        place: that these paths are in.
+        train_fn: "module:function".
+        sizing: what its workers get.
+        backend: "train" or "tune".
+    """
+    folder, launch = Path(near["folder"]), job["launch"]
     verdict = attempts.after_a_kill(folder, launch)
-    while verdict is Verdict.AGAIN and not Path(job["stop_file"]).exists():
-        error, memory = None, MemoryWatch()
+    courier.refresh(near, place)
+    while verdict is Verdict.AGAIN and not Path(near["stop_file"]).exists():
+        if backend == "tune" and draining.here(job):  # Tune gives the next trial to a process that is idle
+            raise _Moved(f"{job['trial_id']} does not begin on a node that is taken away")
+        if backend == "train" and not waiting.has_room(
+            job, sizing, lambda status: tune.report({"status": status}), lambda: _is_stopped(near, place)
+        ):
+            break
+        error, memory, before = None, MemoryWatch(), results.attempts(folder)["attempts"]
         try:
             if backend == "tune":
-                _work(job, train_fn, _TuneSession())
+                _work(courier.named(job), train_fn, _TuneSession())
             else:
                 _train(job, train_fn, sizing)
         except Exception as raised:
             error = raised
-        verdict = attempts.settle(folder, launch, error, memory_ran_out=memory.ran_out())
+        courier.refresh(near, place)
+        if unfit := preflight.unfit_nodes(error):
+            _refuse(unfit)
+            job = {**job, "refused": sorted({*job["refused"], *unfit})}
+            continue
+        verdict = attempts.settle(folder, launch, error, memory_ran_out=memory.ran_out(), before=before)
+        place.send()
         if verdict is Verdict.AGAIN and backend == "tune":
+            if attempts.was_preempted(folder):
+                raise _Moved(f"{job['trial_id']} goes on elsewhere: its node is taken away") from error
             raise _Again(f"{job['trial_id']} goes on in a new process: the old one may be damaged") from error
     return verdict
 
 
+def _is_stopped(near: Mapping[str, Any], place: Place) -> bool:
+    courier.refresh(near, place)
+    return Path(near["stop_file"]).exists()
+
+
+def _refuse(unfit: Mapping[str, str]) -> None:
+    """Tell the launch which nodes are not fit, and why."""
+    for node, why in unfit.items():
+        tune.report({"status": "UNFIT", "node": node, "reason": why})
+
+
 class _Again(RuntimeError):
     """Asks Tune for a new process."""
+
+
+class _Moved(RayActorError):
+    """Asks Tune for a process on another node; as with a node that was preempted it does not count (MAX_TRIAL_FAILURES)."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(error_msg=text, preempted=True)
 
 
 def _train(job: Mapping[str, Any], train_fn: str, sizing: Sizing) -> None:
@@ -166,18 +258,20 @@ def _train(job: Mapping[str, Any], train_fn: str, sizing: Sizing) -> None:
     with tempfile.TemporaryDirectory(prefix="lossgrid-train-", ignore_cleanup_errors=True) as scratch:
         TorchTrainer(
             _Worker(train_fn),
-            train_loop_config=dict(job),
+            train_loop_config=dict(courier.named(job)),
             scaling_config=train.ScalingConfig(
                 num_workers=sizing.workers,
                 use_gpu=sizing.use_gpu,
                 resources_per_worker=sizing.device,
+                placement_strategy=waiting.strategy(job),
+                label_selector=preflight.selector(job.get("refused", ())) or None,
             ),
             run_config=train.RunConfig(
                 name=f"{job['trial_id']}-{uuid.uuid4().hex[:8]}",  # a name that Train knows would resume its own state
                 storage_path=scratch,
                 callbacks=[TuneReportCallback()],
                 # Why a worker ended decides about another attempt (launcher.attempts), which Train does not ask.
-                failure_config=train.FailureConfig(max_failures=0),
+                failure_config=train.FailureConfig(max_failures=0, max_preemption_failures=0),
             ),
         ).fit()
 
@@ -194,7 +288,15 @@ class _Worker:
 
 def _work(job: Mapping[str, Any], train_fn: str, *session: Any) -> str:
     os.environ["OMP_NUM_THREADS"] = str(job["threads"])
-    return pkgutil.resolve_name(train_fn)(job, *session)
+    preflight.admit(job, works=True)
+    with courier.at_work(job, 0 if session else _rank()) as near, draining.watched(near):
+        return pkgutil.resolve_name(train_fn)(near, *session)
+
+
+def _rank() -> int:
+    from ray import train
+
+    return train.get_context().get_world_rank()
 
 
 class _TuneSession:
@@ -204,84 +306,8 @@ class _TuneSession:
         tune.report(dict(metrics))
 
 
-class _Watcher(tune.Callback):
-    """Follows the trials for the listener; makes the stop file when they are to end."""
-
-    def __init__(
-        self, stop_file: Path, fail_fast: bool, listener: Listener, folders: Mapping[str, Path], pruner: Pruner | None
-    ) -> None:
-        self.stop_file, self.fail_fast, self.listener, self.folders = stop_file, fail_fast, listener, folders
-        self.pruner, self.interrupted = pruner, False
-        self.halted: str | None = None
-        self._is_stopping = False
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune saves its callbacks for a restore that is never made; what this one holds stays in this process."""
-        return {}
-
-    def stop(self) -> None:
-        """Ask running trials to stop behind a checkpoint, and waiting ones not to begin."""
-        if self._is_stopping:
-            return
-        self._is_stopping = True
-        self._touch(self.stop_file)
-        self.listener.stopping()
-
-    def interrupt(self) -> None:
-        """Stop because somebody asked for it."""
-        self.interrupted = True
-        self.stop()
-
-    def halt(self, reason: str) -> None:
-        """End the study because its folder cannot be written to."""
-        self.halted = self.halted or reason
-        self.stop()
-
-    def _touch(self, path: Path) -> None:
-        """Make a file that trials look for; where none can be made they meet the same fault and end by themselves."""
-        try:
-            path.touch()
-        except OSError as error:
-            self.halt(f"cannot write {path} ({error.strerror})")
-
-    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """Pass on."""
-        self.listener.started(trial.config["trial_id"])
-
-    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        """Pass on; a trial that is behind the others is told to end, one that cannot write ends the study."""
-        name = trial.config["trial_id"]
-        if result.get("status") == Verdict.HALT.name:
-            self.halt(result["reason"])
-        elif "status" not in result:
-            self.listener.reported(name, result)
-            if self.pruner is not None and self.pruner.is_behind(name, result):
-                self._touch(self.folders[name] / "prune")
-
-    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """Read what the trial left in its folder."""
-        self._ended(trial.config["trial_id"])
-
-    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """Note why Tune gave the trial up, unless its worker did so itself."""
-        name = trial.config["trial_id"]
-        try:
-            results.record_failure(self.folders[name], _reason(trial), attempts.LOST)
-        except results.ResultsError as unwritable:
-            self.halt(str(unwritable))
-        self._ended(name)
-
-    def _ended(self, name: str) -> None:
-        row = results.outcome(self.folders[name])
-        self.listener.finished(name, row)
-        if row["status"] == "failed" and self.fail_fast:
-            self.stop()
-
-
-def _reason(trial: Any) -> str:
-    """Say why Tune gave a trial up (its worker left no error of its own: it was killed)."""
-    error = trial.get_error() if hasattr(trial, "get_error") else None
-    return f"the trial's process ended without a result ({type(error).__name__}: {error})" if error else "unknown"
+class _Watcher(Follower, tune.Callback):
+    """Follows the trials as Tune tells of them."""
 
 
 def _pruner(out: Path, folders: Mapping[str, Path]) -> Pruner:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
 
-from launcher import apart, handover, progress, pruning, ray_file, results
+from launcher import address, apart, handover, progress, pruning, ray_file, results, trackers
 from launcher.config import ConfigurationError
+from launcher.places import Place
 from launcher.study import Prepared, Study, Trial
 
 _UNWRITABLE = (
@@ -52,7 +55,7 @@ class Order:
         jobs: those to run, as plain data.
         train_fn: "module:function" that runs one.
         placing: where.
-        out: folder of the study.
+        place: the study.
         stop_file: made when trials are to stop.
         width: of the terminal, in characters.
     """
@@ -62,14 +65,14 @@ class Order:
     jobs: Sequence[Mapping[str, Any]]
     train_fn: str
     placing: Placing
-    out: Path
+    place: Place
     stop_file: Path
     width: int
 
 
 def run(
     study: Study, trials: Sequence[Trial], todo: Sequence[Trial], rows: Mapping[str, Mapping[str, Any]],
-    data: Prepared, out: Path, *, placing: Placing, launch: Mapping[str, Any], console: Console,
+    data: Prepared, place: Place, *, placing: Placing, launch: Mapping[str, Any], console: Console,
 ) -> bool:  # fmt: skip
     """Run trials until each has ended or the study was interrupted.
 
@@ -81,7 +84,7 @@ def run(
         todo: those to run.
         rows: what is known of each trial, by id.
         data: what they train on.
-        out: folder of the study.
+        place: the study.
         placing: where.
         launch: what this launch is made with, for the record; see `provenance.of_launch`.
         console: where progress goes.
@@ -95,15 +98,24 @@ def run(
     """
     if placing.early_stopping:
         pruning.check(todo)
+    out = place.folder
     stop_file = out.resolve() / f".stop-{os.getpid()}"
     handover.describe(todo, handover.take_up(todo, rows, out, launch, console), out)
-    stop_file.unlink(missing_ok=True)  # of an earlier launch that was killed and had this number
-    jobs = [handover.job(study, trial, data, out.resolve(), stop_file) for trial in todo]
+    place.drop(stop_file)  # of an earlier launch that was killed and had this number
+    place.drop_wishes()
+    place.send()
+    jobs = [
+        {
+            **handover.job(study, trial, data, out.resolve(), stop_file), "uri": place.uri,
+            "trackers": trackers.told(study, trial, place, os.environ),
+        }
+        for trial in todo
+    ]  # fmt: skip
     in_vain, broke_down = 0, False
     try:
         while jobs:
             before = _progress_of(out)
-            order = Order(trials, rows, jobs, study.train_fn, placing, out, stop_file, console.width)
+            order = Order(trials, rows, jobs, study.train_fn, placing, place, stop_file, console.width)
             try:
                 return _concluded(apart.call(schedule, order, log=out / "ray.log"), out)
             except OSError as error:
@@ -116,6 +128,7 @@ def run(
                 if error.was_asked or stop_file.exists():
                     console.print(f"Ray broke down while trials stopped ({error})", markup=False, highlight=False)
                     return True
+                place.fetch("trials")
                 broke_down, in_vain = True, in_vain + 1 if _progress_of(out) == before else 0
                 if in_vain >= MAX_BREAKDOWNS:
                     told = f"Ray broke down {in_vain} times and no trial got further, last: {error}"
@@ -128,7 +141,7 @@ def run(
         return False
     finally:
         if stop_file.exists():
-            stop_file.unlink()
+            place.drop(stop_file)
 
 
 def schedule(order: Order, terminal: TextIO) -> Any:
@@ -139,11 +152,19 @@ def schedule(order: Order, terminal: TextIO) -> Any:
         terminal: where progress goes.
     """
     from launcher import cluster
+    from launcher.guard import Guard
 
     placing, console = order.placing, Console(file=terminal, width=order.width, soft_wrap=not terminal.isatty())
-    where = "starting Ray ..." if placing.address is None else f"connecting to {placing.address} ..."
-    console.print(where, markup=False, highlight=False)
-    with cluster.connected(placing.address) as connected, ray_file.told(order.out, connected.dashboard):
+    choice = address.choose(placing.address)
+    say = functools.partial(console.print, markup=False, highlight=False)
+    say(choice.told)
+    with ExitStack() as stack:
+        joined = stack.enter_context(cluster.connected(choice))
+        if choice.was_found and joined.address is None:
+            say(f"the cluster at {choice.address} does not take this machine's token; started Ray for this study alone")
+        stack.enter_context(ray_file.told(order.place.folder, joined.dashboard))
+        guard = Guard(joined, order.place, order.jobs[0], say)
+        connected = stack.enter_context(guard.watching())
         sizing = cluster.size(
             connected, len(order.jobs), workers=placing.workers, backend=placing.backend,
             max_concurrent=placing.max_concurrent, gpus_per_worker=placing.gpus_per_worker,
@@ -152,14 +173,17 @@ def schedule(order: Order, terminal: TextIO) -> Any:
         device = f"GPU ({sizing.gpus_per_worker:g} each)" if sizing.use_gpu else "CPU"
         each = f"{sizing.max_concurrent} trials at a time, {sizing.workers} {device} worker(s) each"
         console.print(each, markup=False)
+        if sizing.limit:
+            console.print(sizing.limit, markup=False, highlight=False)
         more = {"threads": sizing.cpus_per_worker, "launch": uuid.uuid4().hex[:8]}
         from launcher import run  # imports Ray, which reads its environment once: not before it is set
 
         with progress.Board(order.trials, order.rows, console) as board:
+            guard.wants(sizing, lambda: board.unfinished)
             return run.run(
                 [{**job, **more} for job in order.jobs], order.train_fn, cluster=connected, sizing=sizing,
                 backend=placing.backend, stop_file=order.stop_file, fail_fast=placing.fail_fast,
-                early_stopping=placing.early_stopping, listener=board,
+                early_stopping=placing.early_stopping, listener=board, place=order.place, guard=guard,
             )  # fmt: skip
 
 
@@ -176,6 +200,8 @@ def _concluded(outcome: Any, out: Path) -> bool:
         return True
     if outcome.halted is not None:
         raise Halted(_UNWRITABLE.format(out=out, why=outcome.halted))
+    if outcome.unfit is not None:
+        raise Halted(f"{outcome.unfit}; mend the nodes and give the same command again")
     return outcome.interrupted
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ("--set", "reduction=mean", "--set", "seed=1", "--set", "num_train_epochs=3", "--set", "groups=group")
@@ -26,3 +28,14 @@ def start(folder: Path, data: Path, *words: str) -> subprocess.Popen[str]:
         [*command, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
         env=environment(folder.parent / "home"),
     )  # fmt: skip
+
+
+def chaos() -> ModuleType:
+    """Load benchmarks/chaos.py, which kills processes of studies and compares their tables."""
+    specification = importlib.util.spec_from_file_location("chaos", ROOT / "benchmarks" / "chaos.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["chaos"] = module
+    specification.loader.exec_module(module)
+    return module

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from conftest import small_rows, write_manifest
-from launches import DEADLINE_SECONDS, ROOT, STUDY, environment, start
+from launches import DEADLINE_SECONDS, ROOT, STUDY, chaos, environment, start
 
 from launcher import results
 
@@ -25,22 +23,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_manifest(folder / "manifest.csv", small_rows(folder))
 
 
-@pytest.fixture(scope="module")
-def chaos() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("chaos", ROOT / "benchmarks" / "chaos.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["chaos"] = module
-    specification.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize(("backend", "rounds"), [("tune", 3), ("train", 1)])
-def test_killed_processes_lose_repeat_and_change_nothing(
-    chaos: ModuleType, data: Path, tmp_path: Path, backend: str, rounds: int
-) -> None:
-    happened = chaos.run(tmp_path, str(data), backend, rounds, seed=11)
+def test_killed_processes_lose_repeat_and_change_nothing(data: Path, tmp_path: Path, backend: str, rounds: int) -> None:
+    happened = chaos().run(tmp_path, str(data), backend, rounds, seed=11)
     assert [one.faults for one in happened] == [[]] * rounds
     assert sum(len(one.killed) for one in happened) >= rounds
 

@@ -14,8 +14,8 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from ray.autoscaler._private import util
 
-from clusters import aws_once, capacity
-from launcher.cluster import DRIVER
+from clusters import aws_once, spot_watcher
+from launcher.cluster import DRIVER, MOST
 
 ROOT = Path(__file__).resolve().parents[1]
 CLUSTERS = ROOT / "clusters"
@@ -80,8 +80,29 @@ def test_the_head_holds_drivers_only_and_workers_scale_from_zero(path: Path) -> 
     head, gpu = cluster["available_node_types"]["head"], cluster["available_node_types"]["gpu"]
     assert head["resources"]["CPU"] == 0
     assert head["resources"][DRIVER] >= cluster["max_workers"]
+    assert head["resources"][MOST["GPU"]] == cluster["max_workers"]  # one GPU each
     assert (head["max_workers"], gpu["min_workers"], gpu["max_workers"]) == (0, 0, cluster["max_workers"])
     assert cluster["setup_commands"] == []  # the defaults would install a nightly build of Ray
+
+
+@pytest.mark.parametrize("path", CLOUD_FILES, ids=lambda path: path.name)
+def test_each_spot_worker_and_no_head_watches_for_the_notice_of_its_cloud(path: Path) -> None:
+    cluster = read(path)
+    assert "spot_watcher" not in " ".join(cluster["head_start_ray_commands"])
+    *_, start, watch = cluster["worker_start_ray_commands"]
+    assert "ray start" in start
+    words, _, where = watch.partition(" > ")
+    nohup, python, script, *options = words.split()
+    assert (nohup, python) == ("nohup", "python")
+    (workdir,) = re.findall(r"^WORKDIR (\S+)$", DOCKERFILE, flags=re.MULTILINE)
+    assert (ROOT / Path(script).relative_to(workdir)).is_file()
+    assert cluster["provider"]["type"] in spot_watcher.CLOUDS
+    with spot_watcher.main.make_context("spot_watcher", options) as context:
+        assert (context.params["cloud"], context.params["address"]) == (
+            cluster["provider"]["type"],
+            "$RAY_HEAD_IP:6379",
+        )
+    assert re.fullmatch(r"\S+/spot_watcher.log 2>&1 < /dev/null &", where)  # or `ray up` would wait for it
 
 
 def test_the_head_in_the_lab_holds_drivers_only() -> None:
@@ -155,7 +176,7 @@ def test_the_ray_job_fits_kuberays_fields() -> None:
     fits(cluster["headGroupSpec"], _HEAD)
     for group in cluster["workerGroupSpecs"]:
         fits(group, _WORKERS)
-        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"] == 8  # as the head says, below
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         assert all(type(value) is str for value in group["rayStartParams"].values())
 
@@ -164,7 +185,9 @@ def test_pods_ask_for_the_token_and_share_a_claim_that_exists() -> None:
     job, claim, policy = yaml.safe_load_all((CLUSTERS / "kuberay.yaml").read_text())
     cluster = job["spec"]["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token"}
-    assert cluster["headGroupSpec"]["rayStartParams"]["resources"] == f'"{{\\"{DRIVER}\\": 1000}}"'
+    assert (
+        cluster["headGroupSpec"]["rayStartParams"]["resources"] == f'"{{\\"{DRIVER}\\": 1000, \\"{MOST["GPU"]}\\": 8}}"'
+    )
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         pod = group["template"]["spec"]
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
@@ -187,20 +210,12 @@ def test_ssh_is_never_opened_to_the_world(given: str, complaint: str) -> None:
 
 
 def test_the_head_may_end_only_machines_of_its_own_cluster() -> None:
-    statements = aws_once.head_policy("arn:aws:iam::123456789012:role/lossgrid-worker")["Statement"]
+    statements = aws_once.head_policy("arn:aws:iam::123456789012:role/lossgrid-worker", "stores")["Statement"]
     (end,) = (one for one in statements if "ec2:TerminateInstances" in one["Action"])
     name = read(ROOT / "cluster.yaml")["cluster_name"]
     assert end["Condition"] == {"StringEquals": {"ec2:ResourceTag/ray-cluster-name": name}}
     (hand_on,) = (one for one in statements if "iam:PassRole" in one["Action"])
     assert hand_on["Resource"].endswith("role/lossgrid-worker")
-
-
-def test_waiting_ends_when_enough_are_there_or_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capacity, "_POLL_SECONDS", 0.0)
-    coming = iter([0, 0, 1, 2, 5])
-    assert capacity._until(lambda: next(coming), 2, "GPUs", 1.0) == 2
-    assert next(coming) == 5
-    assert capacity._until(lambda: 1, 2, "GPUs", 0.0) == 1
 
 
 def test_the_page_names_files_that_exist_and_every_value_to_fill_in() -> None:

@@ -1,4 +1,4 @@
-"""The scripts that run a study on Slurm and on clusters that scale from zero, with stand-ins for the programs they call."""
+"""The script that runs a study on Slurm, with stand-ins for the programs that it calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SLURM, STUDY = ROOT / "clusters" / "slurm.sbatch", ROOT / "clusters" / "study.sh"
+SLURM = ROOT / "clusters" / "slurm.sbatch"
 
 # Each stand-in writes one line of what it was told. `ray start` and the launch stay until they are asked to end.
 _STAND_IN = """#!{python}
@@ -54,6 +54,8 @@ elif name == "ray":
     while True:
         signal.pause()
 elif name == "python" and words[0] == "launch.py":
+    while noted().count(": start") < 3:  # as the real one, it waits for the machines that its trials want
+        time.sleep(0.01)
     token = pathlib.Path(os.environ.get("RAY_AUTH_TOKEN_PATH", os.devnull))
     told = [os.environ.get(key, "-") for key in ("RAY_ADDRESS", "RAY_AUTH_MODE", "OMP_NUM_THREADS")]
     note(f"launch {{' '.join(words[1:])}} | {{' '.join(told)}} | {{stat.S_IMODE(token.stat().st_mode):o}} {{len(token.read_text())}}")
@@ -62,10 +64,6 @@ elif name == "python" and words[0] == "launch.py":
         pathlib.Path(os.environ["READY"]).write_text("ready")
         signal.pause()
     sys.exit(int(os.environ["EXIT"]))
-else:
-    while words[1] == "wait" and noted().count(": start") < int(words[2]):
-        time.sleep(0.01)
-    note(f"{{name}} {{' '.join(words)}}")
 """
 
 
@@ -112,7 +110,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-@pytest.mark.parametrize("script", [SLURM, STUDY], ids=lambda path: path.name)
+@pytest.mark.parametrize("script", [SLURM], ids=lambda path: path.name)
 def test_the_script_is_correct_bash(script: Path) -> None:
     subprocess.run(["bash", "-n", str(script)], check=True)
     if (shellcheck := shutil.which("shellcheck")) is not None:
@@ -134,11 +132,10 @@ def test_a_study_on_slurm_starts_head_then_workers_then_the_launch_and_takes_all
     assert log[0].startswith(
         "n1: start --head --block --node-ip-address=10.0.0.1 --port=22844 --dashboard-host=127.0.0.1"
     )
-    assert '--resources={"driver": 1000}' in log[0]
+    assert '--resources={"driver": 1000, "most_cpus": 48}' in log[0]
     launch = next(number for number, line in enumerate(log) if line.startswith("launch"))
     assert {line.partition(" --block")[0] for line in log[1:launch] if line[0] == "n"} == {"n2: start", "n3: start"}
     assert all("--address=10.0.0.1:22844" in line for line in log[1:launch] if line[0] == "n")
-    assert "python clusters/capacity.py wait 3" in log[:launch]
     assert sorted(log[launch + 1 :]) == ["n1: ended", "n2: ended", "n3: ended"]
 
 
@@ -173,19 +170,3 @@ def test_a_head_that_does_not_come_up_ends_the_job_with_a_reason(place: Place) -
     assert "Ray did not start on n1" in done.stderr
     assert not (place.folder / "log").exists()  # no worker and no launch was started
     assert place.tokens == []
-
-
-@pytest.mark.parametrize("status", ["0", "2", "3"])
-def test_a_study_on_a_cloud_asks_for_gpus_and_lets_them_go_whatever_happens(place: Place, status: str) -> None:
-    done = place.run(STUDY, "8", "--grid", "losses", EXIT=status)
-    assert done.returncode == int(status)
-    before, launch, after = place.log
-    assert before == "python clusters/capacity.py ask 8"
-    assert launch.startswith("launch --grid losses |")
-    assert after == "python clusters/capacity.py release"
-
-
-def test_a_study_on_a_cloud_without_a_number_of_gpus_says_how_it_is_called(place: Place) -> None:
-    done = place.run(STUDY)
-    assert done.returncode != 0
-    assert "usage: bash clusters/study.sh GPUS" in done.stderr

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from conftest import small_rows, write_manifest
 from launches import DEADLINE_SECONDS, ROOT, STUDY, environment, start
+from mlflow import MlflowClient
 
 from launcher import results
 
@@ -165,11 +166,15 @@ def _wait_until_it_answers(command: list[str], env: dict[str, str]) -> None:
 def test_workers_of_ray_train_share_an_update_out_and_change_nothing(trained, data, cluster, tmp_path, workers) -> None:
     address, env = cluster
     command = [sys.executable, str(ROOT / "launch.py"), "--grid", "losses", "--data", str(data), "--out", str(tmp_path)]
-    words = [*STUDY, "--set", "learning_rate=0.003", "--address", address, "--workers", str(workers)]
+    more = ("--workers", str(workers), "--set", "report_to=mlflow")
+    words = [*STUDY, "--set", "learning_rate=0.003", "--address", address, *more]
     done = subprocess.run([*command, *words], capture_output=True, text=True, env=env, timeout=DEADLINE_SECONDS)
     assert done.returncode == 0, done.stderr
     one, many = results.load(trained[0]), results.load(tmp_path)
     assert many.results["workers"].item() == workers
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (made,) = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    assert made.data.metrics["wer"] == many.results["wer"].item(), "the first worker alone reports"
     trial = many.results["trial_id"].item()
     assert trial in set(one.results["trial_id"])
     for name in ("loss", "grad_norm", "eval_nll_per_label"):

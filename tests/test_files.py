@@ -43,7 +43,17 @@ def test_links_between_files_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_named_in_the_pages_exist(page: Path) -> None:
     ours = {name for command in (cli, *cli.commands.values()) for option in command.params for name in option.opts}
-    others = {"--quiet", "--editable", "--constraint", "--generate", "--help", "--version", "--logdir", "--epochs"}
+    others = {
+        "--quiet",
+        "--editable",
+        "--constraint",
+        "--generate",
+        "--help",
+        "--version",
+        "--logdir",
+        "--epochs",
+        "--working-dir",
+    }
     for block in re.findall(r"`[^`]*launch\.py[^`]*`|```.*?```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
         assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", block)) <= ours | others
 

@@ -60,6 +60,18 @@ def test_a_part_of_a_gpu_that_cannot_be_is_refused(asked: str, gpus: int) -> Non
         size(gpus=gpus, gpus_per_worker=asked)
 
 
+def test_a_cluster_that_grows_is_sized_by_what_it_may_become() -> None:
+    head = {"driver": 1000.0, "most_gpus": 8.0}
+    assert cluster._most({"driver": 1000.0, "CPU": 4.0}) == {}
+    there = Cluster(
+        "10.0.0.1:6379", 1, 0, 0, 32e9, True, most=cluster._most(head), node_resources=({**head, "memory": 32e9},)
+    )
+    asked = {"workers": 1, "backend": "train", "max_concurrent": None}
+    assert cluster.size(there, 50, **asked).max_concurrent == 8
+    assert cluster.size(there, 3, **asked).max_concurrent == 3
+    assert cluster.size(there, 50, **asked).device == {"CPU": 1, "GPU": 1.0}
+
+
 def test_a_trial_that_needs_more_devices_than_there_are_is_refused() -> None:
     with pytest.raises(
         ConfigurationError, match=r"--workers 3 needs 3 GPUs for one trial, the cluster has 2; use --wor"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import RayTaskError
+from ray.tune.experiment import Trial
 
 from launcher import run
 from launcher.cluster import Sizing
+from launcher.places import Place
 
 
 class Listener:
@@ -20,6 +24,8 @@ class Listener:
         self.stopped = 0
 
     def started(self, trial_id: str) -> None: ...
+
+    def waiting(self, trial_id: str) -> None: ...
 
     def reported(self, trial_id: str, metrics: Mapping[str, Any]) -> None: ...
 
@@ -37,7 +43,7 @@ def unwritable(tmp_path: Path) -> Path:
 
 
 def watcher(out: Path, listener: Listener) -> run._Watcher:
-    return run._Watcher(out / ".stop-1", False, listener, {"t": out / "trials" / "t"}, None)
+    return run._Watcher(out / ".stop-1", False, listener, {"t": out / "trials" / "t"}, None, Place(out))
 
 
 def test_a_stop_that_cannot_be_written_down_halts_the_study_and_is_told_once(unwritable: Path) -> None:
@@ -76,3 +82,26 @@ def test_a_trial_that_cannot_write_reports_why_and_is_no_lost_worker(unwritable:
     watching.on_trial_result(1, [], SimpleNamespace(config={"trial_id": "t"}), reports[0])
     assert watching.halted == reports[0]["reason"]
     assert (tmp_path / ".stop-1").exists()
+
+
+def test_a_process_that_was_used_before_begins_nothing_on_a_node_that_is_taken_away(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(run.draining, "here", lambda job: job["may_drain"])
+    job = {"trial_id": "t", "folder": str(tmp_path / "t"), "launch": "one", "threads": 1, "may_drain": True}
+    job |= {"out": str(tmp_path), "stop_file": str(tmp_path / "s")}
+    jobs: Any = {"t": job}
+    words: Any = {"jobs": jobs, "train_fn": "builtins:len", "sizing": Sizing(1, False, 1, 1), "backend": "tune"}
+    with pytest.raises(run._Moved, match="t does not begin on a node that is taken away"):
+        run._drive({"trial_id": "t"}, **words)
+    assert not (tmp_path / "t").exists()
+    (tmp_path / "s").touch()  # the study ends: nothing has to wait for another node
+    run._drive({"trial_id": "t"}, **words)
+
+
+def test_a_trial_that_moves_does_not_count_for_tune_and_one_that_breaks_off_does(monkeypatch) -> None:
+    """Tune never gives up a trial for a node that was preempted, however often: `_Moved` has to look like that to it."""
+    monkeypatch.setattr(Trial, "local_path", None)  # of a file with the error
+    tuned = Trial("a trainable", stub=True)
+    for raised, counted in ((run._Moved("elsewhere"), 0), (run._Again("damaged"), 1)):
+        arrived = pickle.loads(pickle.dumps(raised))
+        tuned.handle_error(RayTaskError("train", "", arrived).as_instanceof_cause())
+        assert (str(arrived), tuned.num_failures) == (str(raised), counted)

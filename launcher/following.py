@@ -1,0 +1,136 @@
+"""Follow the trials of a run: what Tune tells of them goes to the listener, and their end into the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from launcher import attempts, results, waiting
+from launcher.attempts import Verdict
+from launcher.guard import Guard
+from launcher.places import Place
+from launcher.pruning import Pruner
+
+
+class Listener(Protocol):
+    """Who is told what happens."""
+
+    def started(self, trial_id: str) -> None:
+        """Hear that a trial was given its resources."""
+
+    def waiting(self, trial_id: str) -> None:
+        """Hear that a trial waits for machines."""
+
+    def reported(self, trial_id: str, metrics: Mapping[str, Any]) -> None:
+        """Hear what a running trial reported."""
+
+    def finished(self, trial_id: str, row: Mapping[str, Any]) -> None:
+        """Hear how a trial ended: its row of the results table."""
+
+    def stopping(self) -> None:
+        """Hear that running trials were asked to stop behind a checkpoint."""
+
+
+class Follower:
+    """Follows the trials for the listener; makes the stop file when they are to end."""
+
+    def __init__(
+        self, stop_file: Path, fail_fast: bool, listener: Listener, folders: Mapping[str, Path], pruner: Pruner | None,
+        place: Place, guard: Guard | None = None,
+    ) -> None:  # fmt: skip
+        self.stop_file, self.fail_fast, self.listener, self.folders = stop_file, fail_fast, listener, folders
+        self.pruner, self.place, self.interrupted = pruner, place, False
+        self.halted: str | None = None
+        self.unfit: str | None = None
+        self._guard, self._is_stopping = guard, False
+        if guard is not None:
+            guard.gives_up(self.give_up)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune saves its callbacks for a restore that is never made; what this one holds stays in this process."""
+        return {}
+
+    def stop(self) -> None:
+        """Ask running trials to stop behind a checkpoint, and waiting ones not to begin."""
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        self._touch(self.stop_file)
+        self.listener.stopping()
+
+    def interrupt(self) -> None:
+        """Stop because somebody asked for it."""
+        self.interrupted = True
+        self.stop()
+
+    def halt(self, reason: str) -> None:
+        """End the study because its folder cannot be written to."""
+        self.halted = self.halted or reason
+        self.stop()
+
+    def give_up(self, reason: str) -> None:
+        """End the study because no node may run trials."""
+        self.unfit = self.unfit or reason
+        self.stop()
+
+    def _touch(self, path: Path) -> None:
+        """Make a file that trials look for; where none can be made they meet the same fault and end by themselves."""
+        try:
+            path.touch()
+            self.place.send(path)
+        except OSError as error:
+            self.halt(f"cannot write {path} ({error.strerror})")
+        except results.ResultsError as unreachable:
+            self.halt(str(unreachable))
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """Pass on."""
+        self.listener.started(trial.config["trial_id"])
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        """Pass on; a trial that is behind the others is told to end, one that cannot write ends the study."""
+        name = trial.config["trial_id"]
+        if result.get("status") == Verdict.HALT.name:
+            self.halt(result["reason"])
+        elif result.get("status") == "UNFIT" and self._guard is not None:
+            self._guard.refuse(result["node"], result["reason"])
+        elif result.get("status") == waiting.WAITING:
+            self.listener.waiting(name)
+        elif result.get("status") == waiting.RUNNING:
+            self.listener.started(name)
+        elif "status" not in result:
+            self.listener.reported(name, result)
+            if self.pruner is not None and self.pruner.is_behind(name, result):
+                self._touch(self.folders[name] / "prune")
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """Read what the trial left in its folder."""
+        self._ended(trial.config["trial_id"])
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """Note why Tune gave the trial up, unless its worker did so itself."""
+        name = trial.config["trial_id"]
+        try:
+            self.place.fetch(f"trials/{name}")
+            results.record_failure(self.folders[name], _reason(trial), attempts.LOST)
+            self.place.send()
+        except results.ResultsError as unwritable:
+            self.halt(str(unwritable))
+        self._ended(name)
+
+    def _ended(self, name: str) -> None:
+        try:
+            self.place.fetch(f"trials/{name}")
+        except results.ResultsError as unreachable:
+            self.halt(str(unreachable))
+        row = results.outcome(self.folders[name])
+        self.listener.finished(name, row)
+        if row["status"] == "failed" and self.fail_fast:
+            self.stop()
+
+
+def _reason(trial: Any) -> str:
+    """Say why Tune gave a trial up (its worker left no error of its own: it was killed)."""
+    error = trial.get_error() if hasattr(trial, "get_error") else None
+    return f"the trial's process ended without a result ({type(error).__name__}: {error})" if error else "unknown"

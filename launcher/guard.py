@@ -1,0 +1,195 @@
+"""Keeps trials off nodes that may not run them while trials are scheduled: those of the start, and those that join later."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from launcher import node, preflight
+from launcher.cluster import DRIVER, Cluster, Sizing
+from launcher.config import ConfigurationError
+from launcher.findings import FAULT, OK, Finding
+from launcher.places import Place
+from launcher.preflight import Node, Seen
+
+POLL_SECONDS = 2.0
+_MOST_REFUSED = 3
+"""Machines refused while none is fit: further ones would be like them, and are paid for."""
+
+Say = Callable[[str], None]
+
+
+class Guard:
+    """Knows which nodes are refused; looks at those that join.
+
+    Args:
+        there: the cluster.
+        place: the study.
+        job: of one of the trials; its data are looked for.
+        say: shows a line to the person who gave the command.
+    """
+
+    def __init__(self, there: Cluster, place: Place, job: Mapping[str, Any], say: Say) -> None:
+        self._there, self._place, self._job, self._say = there, place, job, say
+        self._seen: dict[str, Seen] = {}
+        self._lock, self._over = threading.Lock(), threading.Event()
+        self._wanted: Callable[[], float] = lambda: 0.0
+        self._device, self._shown, self._complaint = "CPU", "", ""
+        self._asked: dict[str, Any] = {}
+        self._launch: dict[str, Any] = {}
+        self._give_up: Say | None = None
+
+    @property
+    def told(self) -> Mapping[str, Any] | None:
+        """What workers are told, to look at their own node; None: nothing is to be looked at."""
+        return {"asked": {**self._asked, "answers": False}, "launch": self._launch} if self._asked else None
+
+    @property
+    def refused(self) -> list[str]:
+        """Ids of the nodes that may not run trials."""
+        with self._lock:
+            return [one.node.id for one in self._seen.values() if not one.is_fit]
+
+    @contextmanager
+    def watching(self) -> Iterator[Cluster]:
+        """Look at all nodes, then at those that join for the time of the block.
+
+        Yields:
+            the cluster without the nodes that are refused.
+
+        Raises:
+            ConfigurationError: no node may run trials, or their drivers.
+        """
+        if self._there.address is None:
+            yield self._there
+            return
+        key = self._place.folder / f".preflight-{secrets.token_hex(8)}"
+        thread = threading.Thread(target=self._follow, name="preflight", daemon=True)
+        try:
+            self._ask(key)
+            self._say("looking at the nodes ...")
+            self._note(self._inspect(preflight.alive()))
+            left = self._left()
+            thread.start()
+            yield left
+        finally:
+            self._over.set()
+            if thread.is_alive():
+                thread.join(POLL_SECONDS)
+            for path in (key, *self._place.folder.glob(f"{key.name}-*")):
+                self._place.drop(path)
+
+    def wants(self, sizing: Sizing, unfinished: Callable[[], int]) -> None:
+        """Hear what trials want, to say when machines are waited for.
+
+        Args:
+            sizing: what each gets.
+            unfinished: returns how many trials are not done.
+        """
+        each = sizing.workers * (sizing.gpus_per_worker if sizing.use_gpu else sizing.cpus_per_worker)
+        self._device = "GPU" if sizing.use_gpu else "CPU"
+        self._wanted = lambda: min(sizing.max_concurrent, unfinished()) * each
+
+    def gives_up(self, tell: Say) -> None:
+        """Hear whom to tell when no node is fit and more of the kind would be refused."""
+        self._give_up = tell
+
+    def refuse(self, node_id: str, why: str) -> None:
+        """Note that a worker found its own node unfit."""
+        with self._lock:
+            known = self._seen.get(node_id)
+        if known is not None and not known.is_fit:
+            return
+        name = known.node if known else next((one for one in preflight.alive() if one.id == node_id), None)
+        found = Finding(FAULT, "trial", why, "give the launch again once this is mended")
+        self._note(
+            [Seen(name or Node(node_id, "a node", "gone", {}), [found], known.facts if known else {"late": True})]
+        )
+
+    def _ask(self, key: Path) -> None:
+        secret, store = secrets.token_hex(16), Path(self._job["store"])
+        key.write_text(secret, encoding="utf-8")
+        self._place.send(key)
+        # What lies inside of a study on another file system is copied to each node by the trials themselves.
+        travels = self._place.uri is not None and store.is_relative_to(self._place.folder.resolve())
+        self._asked = {
+            "out": self._place.uri or str(self._place.folder.resolve()), "key": key.name, "secret": secret, "answers": True,
+            "store": None if travels else str(store),
+            "fingerprint": json.loads((store / "store.json").read_text(encoding="utf-8"))["fingerprint"],
+        }  # fmt: skip
+        self._launch = {**node.look({**self._asked, "answers": False}, 0, works=False), "code": self._there.code}
+
+    def _inspect(self, nodes: Sequence[Node]) -> list[Seen]:
+        found = preflight.inspect(nodes, self._asked, self._launch)
+        for one in found:
+            if "answer" in one.facts.get("out", {}):
+                self._place.drop(self._place.folder / one.facts["out"]["answer"])
+        return found
+
+    def _note(self, found: Sequence[Seen]) -> None:
+        with self._lock:
+            self._seen.update({one.node.id: one for one in found})
+            seen = list(self._seen.values())
+        preflight.write(self._place.folder, self._launch, seen)
+        for line in (line for one in found for line in lines(one)):
+            self._say(line)
+        bad = [one for one in seen if one.node.works and not one.is_fit and one.facts]
+        if self._give_up and len(bad) >= _MOST_REFUSED and not any(one.is_fit and one.node.works for one in seen):
+            self._give_up(f"no node may run trials: {len(bad)} were refused, last {bad[-1].node}: {_why(bad[-1])}")
+
+    def _left(self) -> Cluster:
+        fit = [one.node for one in self._seen.values() if one.is_fit]
+        driving = [one for one in fit if one.resources.get(DRIVER) or not self._there.has_driver_resource]
+        bad = [one for one in self._seen.values() if not one.is_fit]
+        taken = {name: sum(one.node.resources.get(name, 0.0) for one in bad) for name in self._there.most}
+        most = {name: value - taken[name] for name, value in self._there.most.items()}
+        if not driving or not (any(one.works for one in fit) or max(most.values(), default=0) > 0):
+            role = "run trials" if driving else "hold the drivers of trials"
+            told = "".join(f"\n  {line}" for one in bad for line in lines(one))
+            raise ConfigurationError(f"no node of the cluster at {self._there.address} may {role}:{told}")
+        total = {name: sum(one.resources.get(name, 0.0) for one in fit) for name in ("CPU", "GPU", "memory")}
+        return replace(
+            self._there, nodes=len(fit), cpus=total["CPU"], gpus=total["GPU"], memory_bytes=total["memory"], most=most,
+            node_resources=tuple(one.resources for one in fit), refused=frozenset(one.node.id for one in bad),
+        )  # fmt: skip
+
+    def _follow(self) -> None:
+        while not self._over.wait(POLL_SECONDS):
+            try:
+                nodes = preflight.alive()
+                if new := [one for one in nodes if one.id not in self._seen]:
+                    self._note(self._inspect(new))
+                if self._there.most:
+                    self._wait_for(nodes)
+            # Ray's server restarts, or the folder is full for a while: trials meet the same and decide; this asks again.
+            except Exception as error:
+                if str(error) != self._complaint:
+                    self._complaint = str(error)
+                    print(f"cannot look at the nodes, trying again: {error}", file=sys.stderr)
+
+    def _wait_for(self, nodes: Sequence[Node]) -> None:
+        refused, wanted = set(self.refused), self._wanted()
+        there = sum(one.resources.get(self._device, 0.0) for one in nodes if one.id not in refused)
+        text = f"waiting for machines: {there:g} of {wanted:g} {self._device}s are there" if there < wanted else ""
+        if text and text != self._shown:
+            self._say(text)
+        self._shown = text
+
+
+def lines(seen: Seen) -> Iterator[str]:
+    """Say what is not well with a node: a line for each finding, then what to do about it."""
+    for one in seen.findings:
+        if one.level != OK:
+            advice = f" -> {one.advice}" if one.advice else ""
+            yield f"{'NOT USED' if one.level == FAULT else 'warning'}: node {seen.node}: {one.text}{advice}"
+
+
+def _why(seen: Seen) -> str:
+    return "; ".join(one.text for one in seen.findings if one.level == FAULT)

@@ -1,0 +1,204 @@
+"""A cluster of three hosts, brought up by `ray up clusters/lab.yaml`, survives what happens to hosts and lets in nobody else."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import hosts
+import lab as labs
+import pytest
+from hosts import Hosts, until
+from lab import CHECKOUT, HEAD, LAPTOP, LONG, LONGEST, ROOT, SHORT, START_SECONDS, STRANGER, STUDY_SECONDS, WORKERS, Lab
+from stranger import METRICS, REFUSED, SILENT, SSH, TOKEN
+
+pytestmark = [pytest.mark.cluster, pytest.mark.skipif(bool(hosts.missing()), reason=f"hosts: {hosts.missing()}")]
+KNOWN = {
+    ("sshd", SSH),
+    ("ray::DashboardA", METRICS), ("python3.11", METRICS), ("python", METRICS),  # counters of nodes, dashboard, autoscaler
+    ("ray::RayTrainWo", SILENT),  # torch's store, by which the workers of one trial find each other
+}  # fmt: skip
+"""What answers without the token, by the name of the process; SECURITY.md lists it."""
+RAY = r"ray::|\S+/(gcs_server|raylet) |python launch\.py|\S*python\S* .*/ray/(dashboard|autoscaler|_private)/(?!log_monitor)"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The cluster, brought up as the docs say."""
+    scratch = tmp_path_factory.mktemp("lab")
+    shared = scratch / "shared"
+    (shared / "studies").mkdir(parents=True)
+    binds = {"/shared": shared, CHECKOUT: ROOT}
+    with Hosts(scratch / "hosts", [HEAD, *WORKERS, LAPTOP, STRANGER], binds, [ROOT]) as machines:
+        lab = Lab(machines, shared, scratch)
+        lab.write_file()
+        lab.laptop("ray get-auth-token --generate && chmod 600 ~/.ray/auth_token")
+        lab.up()
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def reference(lab: Lab) -> Path:
+    """The folder of the same study, with all trials of the others, on the laptop alone and undisturbed."""
+    lab.laptop(labs.launch("reference", (*SHORT, LONG, LONGEST), "--backend tune"), seconds=STUDY_SECONDS)
+    return lab.folder("reference")
+
+
+@pytest.fixture(scope="module")
+def chaos() -> ModuleType:
+    specification = importlib.util.spec_from_file_location("chaos", ROOT / "benchmarks" / "chaos.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["chaos"] = module
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def judged(lab: Lab, reference: Path, chaos: ModuleType) -> Callable[..., None]:
+    """Compare a study with the undisturbed one; what was done before the fault has to be as it was."""
+
+    def judge(name: str, finished: dict[str, str], **said: object) -> None:
+        now = chaos._finished(lab.folder(name))
+        lost = [trial for trial in finished if trial not in now]
+        repeated = [trial for trial in finished if trial in now and now[trial] != finished[trial]]
+        different = chaos._compare(reference, lab.folder(name), some=True)
+        lab.note(name, **said, finished_before=len(finished), lost=lost, repeated=repeated, different=different)
+        assert (lost, repeated, different) == ([], [], [])
+        assert all(labs.attempts(lab.folder(name) / "trials" / trial)["attempts"] == 1 for trial in finished)
+
+    return judge
+
+
+def goes_on(trial: Path, before: int) -> Callable[[], bool]:
+    """Tell when a new attempt at a trial has begun."""
+    return lambda: labs.attempts(trial)["attempts"] > before or (trial / "result.json").exists()
+
+
+def test_a_study_goes_on_when_the_laptop_is_closed_and_a_worker_loses_its_power(
+    lab: Lab, chaos: ModuleType, judged: Callable[..., None]
+) -> None:
+    job = lab.submit("worker-killed", "--backend tune")
+    lab.close_the_laptop(job)
+    trial = lab.wait_for_the_middle(job.name)
+    worker, finished = lab.host_of(trial), chaos._finished(lab.folder(job.name))
+    worker.kill()
+    seconds = until("another attempt", goes_on(trial, 1), STUDY_SECONDS)
+    lab.hosts.boot(worker)
+    assert lab.finish(job) == "SUCCEEDED"
+    lab.hosts[LAPTOP].reconnect()
+    record = labs.attempts(trial)
+    judged(job.name, finished, seconds=seconds, ended=record["ended"])
+    assert [entry["class"] for entry in record["ended"]] == ["worker lost"]
+    assert json.loads((trial / "result.json").read_text())["resumed"]
+    lab.wait_for_all()  # the worker that was switched on again has come back by itself
+
+
+def test_a_worker_that_is_cut_off_and_comes_back_does_no_harm(
+    lab: Lab, chaos: ModuleType, judged: Callable[..., None]
+) -> None:
+    job = lab.submit("worker-cut-off", longest=LONGEST)
+    trial = lab.wait_for_the_middle(job.name)
+    worker, finished = lab.host_of(trial), chaos._finished(lab.folder(job.name))
+    worker.cut_off()
+    seconds = until("another attempt", goes_on(trial, 1), STUDY_SECONDS)
+    worker.reconnect()
+    assert lab.finish(job) == "SUCCEEDED"
+    judged(job.name, finished, seconds=seconds, ended=labs.attempts(trial)["ended"])
+    lab.wait_for_all()
+
+
+def test_after_the_driver_is_killed_the_same_job_finishes_the_study(
+    lab: Lab, chaos: ModuleType, judged: Callable[..., None]
+) -> None:
+    job = lab.submit("driver-killed", "--backend tune")
+    trial = lab.wait_for_the_middle(job.name)
+    finished = chaos._finished(lab.folder(job.name))
+    (driver,) = labs.processes(lab.hosts[HEAD], r"python launch\.py")
+    lab.hosts[HEAD].run(f"kill -9 {driver}")
+    assert lab.finish(job) == "FAILED"
+    began = time.monotonic()
+    again = lab.submit(job.name, "--backend tune")
+    until("another attempt", goes_on(trial, 1), STUDY_SECONDS)
+    seconds = time.monotonic() - began
+    assert lab.finish(again) == "SUCCEEDED"
+    judged(job.name, finished, seconds=seconds, ended=labs.attempts(trial)["ended"])
+
+
+def test_whoever_has_no_token_finds_no_door_that_opens(lab: Lab) -> None:
+    job = lab.submit("head-killed")  # the next test goes on with it
+    lab.wait_for_the_middle(job.name)
+    stranger = lab.hosts[STRANGER]
+    script = f"{CHECKOUT}/.venv/bin/python {CHECKOUT}/tests/stranger.py"
+    for host in (lab.hosts[HEAD], *(lab.hosts[name] for name in WORKERS)):
+        listening = json.loads(host.run(f"{CHECKOUT}/.venv/bin/python {CHECKOUT}/tests/stranger.py listening").stdout)
+        (lab.scratch / f"ports-{host.name}.json").write_text(json.dumps(listening, indent=1))
+        ports = " ".join(map(str, sorted({8265, 6379, *(port for port, _ in listening)})))
+        found = json.loads(stranger.run(f"{script} knock {host.address} {ports}", seconds=STUDY_SECONDS).stdout)
+        (lab.scratch / f"doors-{host.name}.json").write_text(json.dumps(found, indent=1))
+        names = dict(listening)
+        doors = {(names[int(port)], answer) for port, answer in found.items() if answer not in (REFUSED, TOKEN)}
+        assert doors - KNOWN == set()
+        assert host.name != HEAD or (found["8265"], found["6379"]) == (REFUSED, TOKEN)
+    head = lab.hosts[HEAD].address
+    for token in ("", "RAY_AUTH_MODE=token RAY_AUTH_TOKEN=wrong"):
+        for kind in ("init", "state", "job"):
+            done = stranger.run(f"{token} {script} {kind} {head}", check=False, seconds=STUDY_SECONDS)
+            assert "turned away" in done.stdout, done.stdout + done.stderr
+
+
+def test_after_the_head_is_killed_a_new_cluster_finishes_the_study(
+    lab: Lab, chaos: ModuleType, judged: Callable[..., None]
+) -> None:
+    name = "head-killed"
+    if not lab.folder(name).exists():  # else the test before has left it running
+        lab.submit(name)
+    trial = lab.wait_for_the_middle(name)
+    finished = chaos._finished(lab.folder(name))
+    lab.hosts[HEAD].kill()
+    began = time.monotonic()
+    lab.hosts.boot(lab.hosts[HEAD])
+    lab.up()
+    job = lab.submit(name)
+    until("another attempt", goes_on(trial, 1), STUDY_SECONDS)
+    seconds = time.monotonic() - began
+    assert lab.finish(job) == "SUCCEEDED"
+    judged(name, finished, seconds=seconds, ended=labs.attempts(trial)["ended"])
+
+
+def test_ray_down_ends_all_of_it(lab: Lab) -> None:
+    lab.laptop("ray down -y ~/lab.yaml")
+    began = time.monotonic()
+    for name in (HEAD, *WORKERS):
+        until(f"the end of Ray on {name}", lambda name=name: not labs.processes(lab.hosts[name], RAY), START_SECONDS)
+    lab.note("ray-down", seconds=time.monotonic() - began)
+    for name in WORKERS:  # Ray leaves a reader of logs behind; see docs/clusters.md
+        lab.hosts[name].run(f"{CHECKOUT}/.venv/bin/ray stop")
+        assert not labs.processes(lab.hosts[name], r".*(ray::|/ray/)")
+
+
+def test_a_host_leaves_nothing_behind(tmp_path: Path) -> None:
+    def network() -> str:
+        return subprocess.run(["ip", "-o", "address"], capture_output=True, text=True, check=True).stdout
+
+    before = network()
+    with Hosts(tmp_path / "hosts", ["one", "two"], {"/shared": tmp_path}, []) as machines:
+        one, two = machines["one"], machines["two"]
+        assert one.run("hostname").stdout == "one\n"
+        reach = f"timeout 3 bash -c '</dev/tcp/{two.address}/22'"
+        assert one.run(reach, check=False).returncode == 0
+        two.cut_off()
+        assert one.run(reach, check=False).returncode != 0
+        two.reconnect()
+        until("the cable", lambda: one.run(reach, check=False).returncode == 0, 30)
+        first = one.first
+        assert network() == before
+    assert not Path(f"/proc/{first}").exists()
+    assert network() == before
