@@ -132,7 +132,8 @@ def _copy_of_index(index: Path, objects: Path) -> Iterator[dict[str, str]]:
         copy, own = Path(scratch, "index"), Path(scratch, "objects")
         own.mkdir()
         if index.is_file():
-            shutil.copyfile(index, copy)
+            # With its time: by that git knows what was changed in the very second after it looked, and looks again.
+            shutil.copy2(index, copy)
         quoted = str(objects).replace("\\", "\\\\").replace('"', '\\"')
         yield {
             "GIT_INDEX_FILE": str(copy),

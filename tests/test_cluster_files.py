@@ -108,6 +108,7 @@ def test_each_spot_worker_and_no_head_watches_for_the_notice_of_its_cloud(path: 
 def test_the_head_in_the_lab_holds_drivers_only() -> None:
     head, _ = starts(read(CLUSTERS / "lab.yaml"))
     assert f"--num-cpus=0 --num-gpus=0 --resources='{{\"{DRIVER}\":1000}}'" in head
+    assert "RAY_enable_autoscaler_v2=0" in head  # with 1 a worker is missing and none comes back; tests/test_hosts.py
 
 
 def test_no_machine_on_aws_gets_rays_security_group_which_opens_ssh_to_the_world() -> None:
