@@ -114,9 +114,10 @@ def test_a_launch_whose_study_was_taken_over_stops_as_by_ctrl_c_and_keeps_the_ot
     other = json.dumps({"id": "other", "who": "process 2 on other", "since": 1}).encode()
     try:
         with places.launched(uri, wanted=True):
-            bucket.write(f"studies/{tmp_path.name}/.lock", other)
             while not heard:
-                signal.sigtimedwait([], 0.05)
+                # Again, where a renewal that had looked just before wrote over it.
+                bucket.write(f"studies/{tmp_path.name}/.lock", other)
+                signal.sigtimedwait([], 0.2)
     finally:
         signal.signal(signal.SIGINT, before)
     assert bucket.read(f"studies/{tmp_path.name}/.lock") == other
