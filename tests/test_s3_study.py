@@ -14,7 +14,7 @@ from launches import DEADLINE_SECONDS, STUDY, chaos, start
 
 from launcher import results
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = pytest.mark.ray
 WORDS = (*STUDY, "--set", "learning_rate=0.003,0.002", "--set", "num_train_epochs=40", "--max-concurrent", "1")
 
 
@@ -45,6 +45,7 @@ def launch(folder: Path, data: Path, uri: str, *words: str) -> tuple[int, str]:
     return process.returncode, stderr
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_on_another_machine_when_its_own_is_lost(
     bucket: s3.Bucket,
     data: Path,
@@ -73,6 +74,7 @@ def test_a_study_goes_on_on_another_machine_when_its_own_is_lost(
     assert not [key for key in bucket.keys("studies/lost") if "/checkpoints/" in key or key == ".lock"]
 
 
+@pytest.mark.cluster
 def test_two_workers_of_ray_train_share_a_trial_there(
     bucket: s3.Bucket, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
