@@ -11,10 +11,10 @@ run: $(VENV)/.installed ## the sample study: plan, train, tables, report
 	$(BIN)/python launch.py --grid losses
 
 test: $(VENV)/.installed-test ## the default tests: no network, no GPU, under five minutes on two cores
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(VENV)/.installed-test ## what takes longer: a cluster that was there before, several workers of Ray Train
-	$(BIN)/python -m pytest -m slow
+test-slow: $(VENV)/.installed-test ## what takes longer: a cluster that was there before, several workers of Ray Train, pages in a browser
+	$(BIN)/python -m pytest -m "slow or browser"
 
 CLUSTER_PACKAGES := openssh-server openssh-client rsync iproute2
 test-cluster: $(VENV)/.installed-test ## three hosts in namespaces of this machine, brought up by `ray up clusters/lab.yaml`; as root

@@ -167,7 +167,7 @@ class _Wishes:
     """
 
     def __init__(self, child: Any, log: int) -> None:
-        self._child, self._log, self._listens = child, log, False
+        self._child, self._log, self._listens, self._is_kept = child, log, False, False
         self.made = 0
 
     @contextmanager
@@ -185,11 +185,12 @@ class _Wishes:
     def child_listens(self) -> None:
         """Pass on what was wished so far."""
         self._listens = True
-        if self.made:
+        if self._is_kept:  # not `made`: a wish that is heard from here on is passed on where it is heard, once
             os.kill(self._child.pid, signal.SIGINT)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.made += 1
+        self._is_kept = self._is_kept or not self._listens
         if number == signal.SIGHUP:
             signal.signal(number, signal.SIG_IGN)  # the shell and the system tell it one after the other
             os.dup2(self._log, 1)

@@ -34,9 +34,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> tuple[Path, int, str, str]:
-    """Ray Train; one trial learns, one diverges."""
-    folder = tmp_path_factory.mktemp("train") / "out"
-    process = start(folder, data, *STUDY, "--set", "learning_rate=0.003,1e30", "--json")
+    """The training function inside Tune, which starts fewer processes than Ray Train; one trial learns, one diverges."""
+    folder = tmp_path_factory.mktemp("tune") / "out"
+    process = start(folder, data, *STUDY, "--set", "learning_rate=0.003,1e30", "--backend", "tune", "--json")
     stdout, stderr = process.communicate(timeout=DEADLINE_SECONDS)
     return folder, process.returncode, stdout, stderr
 
@@ -82,9 +82,9 @@ def test_no_secret_is_left_in_the_folder_or_at_home(trained) -> None:
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory: pytest.TempPathFactory, data: Path) -> tuple[Path, int, str]:
-    """The training function inside Tune, interrupted once it has begun to learn."""
-    folder = tmp_path_factory.mktemp("tune") / "out"
-    words = (*STUDY, "--set", "learning_rate=0.003", "--backend", "tune")
+    """Ray Train, interrupted once it has begun to learn."""
+    folder = tmp_path_factory.mktemp("train") / "out"
+    words = (*STUDY, "--set", "learning_rate=0.003")
     process = start(folder, data, *words)
     _wait_for_history(folder, process)
     process.send_signal(signal.SIGINT)
@@ -106,6 +106,7 @@ def _wait_for_history(folder: Path, process: subprocess.Popen[str]) -> None:
             continue
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_says_how_to_go_on(interrupted) -> None:
     _, code, stderr = interrupted
     if code == 0:
@@ -114,6 +115,7 @@ def test_an_interrupted_study_says_how_to_go_on(interrupted) -> None:
     assert "to go on: python launch.py --grid losses" in stderr
 
 
+@pytest.mark.slow
 def test_both_backends_give_the_same_numbers_even_across_an_interruption(trained, interrupted) -> None:
     ours: list[Any] = []
     for folder in (trained[0], interrupted[0]):

@@ -61,6 +61,7 @@ def ran(study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str
     return {path.stem: pd.read_parquet(path) for path in place.glob("*.parquet")}, first.outputs[0].text
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_over_a_study_and_says_what_it_is_of(ran) -> None:
     frames, said = ran
     assert len(frames) == 6
@@ -68,6 +69,7 @@ def test_the_notebook_runs_over_a_study_and_says_what_it_is_of(ran) -> None:
     assert "{'done': 4}; baseline: reduction=mean; classes by: group" in said
 
 
+@pytest.mark.slow
 def test_its_rates_are_those_of_the_tables(ran, study: Path) -> None:
     frames, _ = ran
     table = results.load(study).results.groupby("variant")[["wer/word", "wer/sentence"]].mean()
@@ -79,6 +81,7 @@ def test_its_rates_are_those_of_the_tables(ran, study: Path) -> None:
     assert set(frames["changes"]["variant"]) == {"reduction=sum"}
 
 
+@pytest.mark.slow
 def test_its_comparisons_curves_and_shares_are_of_the_whole_study(ran, study: Path) -> None:
     frames, _ = ran
     tables = results.load(study)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ WEIGHTS = {
 }
 
 
+@cache
 def audited_tables(num_seeds: int = 3) -> Tables:
     """Return the invented study with shares, exact shares and losses of audited utterances."""
     tables = study_tables(num_seeds=num_seeds)

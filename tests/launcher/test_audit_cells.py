@@ -16,9 +16,13 @@ from tests.launcher.audit_tables import audited_tables
 from tests.launcher.report_tables import Tables
 from tests.launcher.test_audit_report import shares, two_classes
 
-ONE_KIND = audited_tables(num_seeds=2)
 # A loaded model -> what `sum` gives the sentences in it.
 MODELS = {"A": 0.2, "B": 0.8}
+
+
+def one_kind() -> Tables:
+    """Return the invented study; made once, and not while tests are collected."""
+    return audited_tables(num_seeds=2)
 
 
 def section(tables: Any) -> AuditSection:
@@ -48,29 +52,29 @@ def measured(shares_of: dict[str, float]) -> Tables:
 
 def two_kinds() -> Tables:
     """Return a study of two kinds of models: the trials of the second have the gradients of the first turned round."""
-    trials = ONE_KIND.results.assign(model_type="tiny", variant="model_type=tiny, " + ONE_KIND.results["variant"])
+    trials = one_kind().results.assign(model_type="tiny", variant="model_type=tiny, " + one_kind().results["variant"])
     others = trials.assign(
         model_type="multitask", trial_id="m-" + trials["trial_id"],
         variant=trials["variant"].str.replace("tiny", "multitask"),
     )  # fmt: skip
-    turned = ONE_KIND.shares.assign(
-        gradient_share=1 - ONE_KIND.shares["gradient_share"], trial_id="m-" + ONE_KIND.shares["trial_id"]
+    turned = one_kind().shares.assign(
+        gradient_share=1 - one_kind().shares["gradient_share"], trial_id="m-" + one_kind().shares["trial_id"]
     )
-    exact = ONE_KIND.exact.assign(trial_id="m-" + ONE_KIND.exact["trial_id"], norm_pearson=0.1)
-    study = {**ONE_KIND.study, "baseline": "model_type=multitask, reduction=mean"}
+    exact = one_kind().exact.assign(trial_id="m-" + one_kind().exact["trial_id"], norm_pearson=0.1)
+    study = {**one_kind().study, "baseline": "model_type=multitask, reduction=mean"}
     return replace(
-        ONE_KIND,
-        study={**study, "axes": {"model_type": ["tiny", "multitask"], **ONE_KIND.study["axes"]}},
+        one_kind(),
+        study={**study, "axes": {"model_type": ["tiny", "multitask"], **one_kind().study["axes"]}},
         results=pd.concat([trials, others], ignore_index=True),
-        shares=pd.concat([ONE_KIND.shares, turned], ignore_index=True),
-        exact=pd.concat([ONE_KIND.exact, exact], ignore_index=True),
+        shares=pd.concat([one_kind().shares, turned], ignore_index=True),
+        exact=pd.concat([one_kind().exact, exact], ignore_index=True),
     )
 
 
 def test_reduction_and_seed_alone_are_one_kind_of_model() -> None:
-    assert cells(ONE_KIND.results, list(ONE_KIND.study["axes"])) == {}
-    assert cells(ONE_KIND.results.assign(load_model="A"), ["load_model", "reduction", "seed"]) == {}
-    assert cells(ONE_KIND.results, ["a_column_that_no_table_has"]) == {}
+    assert cells(one_kind().results, list(one_kind().study["axes"])) == {}
+    assert cells(one_kind().results.assign(load_model="A"), ["load_model", "reduction", "seed"]) == {}
+    assert cells(one_kind().results, ["a_column_that_no_table_has"]) == {}
 
 
 def test_every_axis_that_varies_names_the_cell() -> None:
@@ -107,7 +111,7 @@ def test_models_that_were_loaded_are_told_apart() -> None:
 def test_each_cell_has_the_shares_that_it_would_have_in_a_study_of_its_own() -> None:
     tables = two_kinds()
     found = shares_by_cell(tables.shares, tables.results, list(tables.study["axes"]))
-    alone = shares_by_cell(ONE_KIND.shares, ONE_KIND.results, list(ONE_KIND.study["axes"]))[""]
+    alone = shares_by_cell(one_kind().shares, one_kind().results, list(one_kind().study["axes"]))[""]
     assert list(found) == ["model_type=tiny", "model_type=multitask"]
     first, second = (found[name].drop(columns="cell") for name in found)
     pd.testing.assert_frame_equal(first, alone)
@@ -121,7 +125,7 @@ def test_the_sentence_speaks_of_the_cell_of_the_baseline_and_says_so() -> None:
     assert found.sentence.startswith("model_type=multitask (the baseline's among 2 audited cells): Before training, ")
     assert found.columns[0].figures[0][0] == "model_type=multitask: Before training"
     first = section(replace(tables, study={**tables.study, "baseline": None}))
-    assert first.sentence == f"model_type=tiny (the first of 2 audited cells): {section(ONE_KIND).sentence}"
+    assert first.sentence == f"model_type=tiny (the first of 2 audited cells): {section(one_kind()).sentence}"
     of_tiny = tables.shares[~tables.shares["trial_id"].str.startswith("m-")]
     assert section(replace(tables, shares=of_tiny)).sentence.startswith(
         "model_type=tiny (the first of 1 audited cell): "
@@ -164,7 +168,7 @@ def test_the_reduction_that_a_trial_says_it_used_goes_before_what_was_asked() ->
 
 
 def test_weights_of_the_data_are_the_reduction_of_the_study_in_its_report() -> None:
-    results = ONE_KIND.results.assign(reduction_used="power(alpha=0.25)")
-    means = shares_by_cell(ONE_KIND.shares, results, ["reduction", "seed"])[""]
+    results = one_kind().results.assign(reduction_used="power(alpha=0.25)")
+    means = shares_by_cell(one_kind().shares, results, ["reduction", "seed"])[""]
     assert set(means.loc[means["own"], "reduction"]) == {"power(alpha=0.25)"}
-    assert "power(alpha=0.25) gives" in section(replace(ONE_KIND, results=results)).sentence
+    assert "power(alpha=0.25) gives" in section(replace(one_kind(), results=results)).sentence

@@ -19,11 +19,14 @@ from launcher.share_plots import OTHERS, share_bars, short_names
 from launcher.share_sections import NO_SHARES, AuditSection
 from launcher.share_stats import mean_shares, only_measured, own_reductions, sentence
 from tests.launcher.audit_tables import audited_tables
-from tests.launcher.report_tables import study_tables
+from tests.launcher.report_tables import Tables, study_tables
 from tests.launcher.test_report import CHROMIUM, browse
 from tests.launcher.test_results import DONE, study_folder
 
-AUDITED = audited_tables()
+
+def audited() -> Tables:
+    """Return the invented study; made once, and not while tests are collected."""
+    return audited_tables()
 
 
 def section(tables: Any) -> AuditSection:
@@ -32,7 +35,7 @@ def section(tables: Any) -> AuditSection:
 
 @cache
 def found_in_audited() -> AuditSection:
-    return section(AUDITED)
+    return section(audited())
 
 
 def shares(*rows: tuple[str, str, str, str, float, float]) -> pd.DataFrame:
@@ -116,10 +119,10 @@ def test_after_training_a_reduction_of_the_study_is_taken_on_the_models_that_it_
 
 
 def test_reductions_of_the_study_come_first_in_its_order() -> None:
-    means = mean_shares(AUDITED.shares, AUDITED.results)
+    means = mean_shares(audited().shares, audited().results)
     order = list(means["reduction"].unique())
     assert order[:4] == ["mean", "sum", "sqrt_length", "per_frame"]
-    assert set(order[4:]) == set(AUDITED.shares["reduction"]) - set(order[:4])
+    assert set(order[4:]) == set(audited().shares["reduction"]) - set(order[:4])
 
 
 def test_the_reduction_of_a_trial_is_known_from_its_configuration_where_it_is_no_axis() -> None:
@@ -171,7 +174,7 @@ def test_the_section_has_a_figure_per_phase_and_a_table_for_every_column() -> No
     rows = found.columns[0].table.rows
     assert len(rows) == 10 * 2 * 2
     by_key = {tuple(cell.text for cell in row[:3]): row for row in rows}
-    of_sum = AUDITED.shares[(AUDITED.shares["reduction"] == "sum") & (AUDITED.shares["class"] == "word")]
+    of_sum = audited().shares[(audited().shares["reduction"] == "sum") & (audited().shares["class"] == "word")]
     of_sum = of_sum[(of_sum["phase"] == "final") & of_sum["trial_id"].str.startswith("sum")]["gradient_share"]
     cell = by_key["sum", "word", "final"][4]
     assert cell.value == pytest.approx(of_sum.mean() * 100)
@@ -183,7 +186,7 @@ def test_how_well_the_cheap_figure_stands_for_the_exact_one_is_told() -> None:
     assert table is not None
     assert [row[0].text for row in table.rows] == ["initial", "final"]
     assert [cell.text for cell in table.rows[0][2:]] == ["120", "0.980", "0.970", "0.900", "1.0 points"]
-    assert section(replace(AUDITED, exact=pd.DataFrame())).exact is None
+    assert section(replace(audited(), exact=pd.DataFrame())).exact is None
 
 
 def test_a_study_without_an_audit_says_so_and_still_compares_its_losses() -> None:
@@ -199,15 +202,17 @@ def test_an_utterance_counts_once_however_many_seeds_there_are() -> None:
     found = found_in_audited().losses
     assert "Losses of the final models in nats (split: train)" in found.lines[0]
     row = found.tables[0].rows[0]
-    of_mean = AUDITED.audit[(AUDITED.audit["phase"] == "final") & AUDITED.audit["trial_id"].str.startswith("mean")]
+    of_mean = audited().audit[
+        (audited().audit["phase"] == "final") & audited().audit["trial_id"].str.startswith("mean")
+    ]
     expected = of_mean.loc[of_mean["group"] == "sentence", "loss"].mean()
     assert (row[0].text, row[1].text, row[2].value) == ("reduction=mean", "sentence", 72)
     assert row[4].value == pytest.approx(expected)
 
 
 def test_losses_that_are_not_finite_are_left_out_and_counted() -> None:
-    audit = AUDITED.audit.assign(loss=AUDITED.audit["loss"].where(AUDITED.audit["utt_id"] != "a003", np.inf))
-    lines = section(replace(AUDITED, audit=audit)).losses.lines
+    audit = audited().audit.assign(loss=audited().audit["loss"].where(audited().audit["utt_id"] != "a003", np.inf))
+    lines = section(replace(audited(), audit=audit)).losses.lines
     assert "reduction=mean: 3 utterances without a finite loss left out." in lines
 
 
@@ -230,15 +235,15 @@ def test_where_losses_cannot_be_compared_the_reason_is_told(changes: dict[str, A
 
 
 def test_shares_that_could_not_be_measured_are_dashes() -> None:
-    shares_ = AUDITED.shares.assign(gradient_share=np.nan, cosine_to_rest=np.nan)
-    found = section(replace(AUDITED, shares=shares_))
+    shares_ = audited().shares.assign(gradient_share=np.nan, cosine_to_rest=np.nan)
+    found = section(replace(audited(), shares=shares_))
     assert found.sentence == "No gradient share of group could be measured."
     assert found.columns[0].table.rows[0][4].text == "–"
 
 
 def test_text_of_the_audit_is_escaped_on_the_page() -> None:
     hostile = "</script><img src=x onerror=alert(1)>"
-    tables = replace(AUDITED, shares=AUDITED.shares.assign(**{"class": hostile, "reduction": hostile}))
+    tables = replace(audited(), shares=audited().shares.assign(**{"class": hostile, "reduction": hostile}))
     html = report.render(tables).replace(get_plotlyjs(), "")
     assert "<img" not in html
     assert '<section id="audit">' in html
@@ -248,7 +253,7 @@ def test_text_of_the_audit_is_escaped_on_the_page() -> None:
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (Debian: apt-get install chromium)")
 def test_a_browser_draws_who_is_heard(tmp_path: Path) -> None:
-    document, log = browse(report.write(AUDITED, tmp_path / "report.html"), tmp_path / "profile", window="1280,20000")
+    document, log = browse(report.write(audited(), tmp_path / "report.html"), tmp_path / "profile", window="1280,20000")
     assert not [line for line in log.splitlines() if "CONSOLE" in line]
     figures = re.findall(r'<div class="plot[^>]*id="shares-(.*?)</figure>', document, flags=re.DOTALL)
     assert len(figures) == 6
@@ -268,12 +273,12 @@ def test_shares_of_trials_are_joined_and_exported(tmp_path: Path) -> None:
 
 
 def test_where_nothing_was_trained_the_answer_is_the_audit_of_the_model_as_it_stands() -> None:
-    of_final = AUDITED.shares[AUDITED.shares["phase"] == "final"]
-    untrained = AUDITED.results.assign(updates=0)
+    of_final = audited().shares[audited().shares["phase"] == "final"]
+    untrained = audited().results.assign(updates=0)
     means = mean_shares(of_final, untrained)
     assert set(means["phase"]) == {"measured"}
     assert not means["own"].any()
-    page = report.content(replace(AUDITED, shares=of_final, results=untrained))
+    page = report.content(replace(audited(), shares=of_final, results=untrained))
     assert page["answer"].headline == page["audit"].sentence
     assert page["answer"].headline.startswith("As it stands, ")
-    assert not only_measured(AUDITED.results.assign(updates=[0] * (len(AUDITED.results) - 1) + [3]))
+    assert not only_measured(audited().results.assign(updates=[0] * (len(audited().results) - 1) + [3]))

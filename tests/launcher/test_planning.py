@@ -175,6 +175,7 @@ def test_the_time_is_told_with_its_range_its_end_and_what_it_comes_from() -> Non
     assert "checkpoints while running: 2 GB, what stays: 3 GB; free: 10 GB" in text
 
 
+@pytest.mark.slow
 def test_a_probe_tells_what_trials_will_take_and_leaves_nothing_behind(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path / "m.csv", small_rows(tmp_path))
     command = [sys.executable, str(ROOT / "launch.py"), "--grid", "losses", "--data", str(manifest)]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from processes import work_together
+from torch import distributed
 from worlds import World
 
 from trainables.audit import Auditor
@@ -50,8 +50,7 @@ def audit(world: World, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, str], list[dict[str, Any]]]:
     folder = tmp_path_factory.mktemp("world")
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    multiprocessing.spawn(work, args=(str(folder),), nprocs=3)
+    work_together(work, folder, workers=3)
     return {
         (workers, name): pyarrow.parquet.read_table(folder / str(workers) / f"{name}.parquet").to_pylist()
         for workers in (1, 2, 3)

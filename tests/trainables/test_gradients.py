@@ -28,6 +28,7 @@ def test_the_running_norm_becomes_the_target_whatever_the_scale_of_the_loss() ->
         assert np.mean(norms[50:]) == pytest.approx(0.5, rel=0.1)
 
 
+@pytest.mark.slow
 def test_matched_arms_that_point_the_same_way_take_the_same_steps(world: World) -> None:
     trained = []
     for reduction in ("sum", "utterance_mean"):

@@ -65,6 +65,7 @@ def test_a_frozen_encoder_keeps_its_weights_while_branches_and_heads_are_trained
     assert any(name.startswith("branches.0.layers.0.attention") for name in moved)
 
 
+@pytest.mark.slow
 def test_a_reversed_classifier_trains_in_half_precision_with_one_group_unsupervised(
     store: Path, tmp_path: Path
 ) -> None:

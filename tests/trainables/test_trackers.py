@@ -84,6 +84,7 @@ def test_mlflow_gets_name_group_parameters_curves_and_final_scores(store: Path, 
     assert len(client.get_metric_history(made.info.run_id, "validation/wer")) == 3
 
 
+@pytest.mark.slow
 def test_a_resumed_trial_goes_on_with_its_run_of_mlflow(store: Path, tmp_path: Path, database: str) -> None:
     asked = job(store, tmp_path / "resumed", "mlflow", MLFLOW_TRACKING_URI=database)
     interrupt(asked)
@@ -96,6 +97,7 @@ def test_a_resumed_trial_goes_on_with_its_run_of_mlflow(store: Path, tmp_path: P
     assert sorted(steps) == list(range(1, 10))
 
 
+@pytest.mark.slow
 def test_trials_that_begin_together_share_a_database_that_is_new(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "together"
     words = told(out, "mlflow")
@@ -136,6 +138,7 @@ class LosesTheTable(Session):
             connection.execute("ALTER TABLE gone RENAME TO latest_metrics")
 
 
+@pytest.mark.slow
 def test_a_tracker_that_fails_on_the_way_costs_no_trial_and_is_told(store: Path, tmp_path: Path, database: str) -> None:
     asked = job(store, tmp_path / "lost", "mlflow", MLFLOW_TRACKING_URI=database)
     session = LosesTheTable(database)
@@ -188,6 +191,7 @@ def records(path: Path) -> list[Record]:
     return found
 
 
+@pytest.mark.slow
 def test_wandb_gets_the_same_and_a_resumed_trial_goes_on_with_its_run(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "first"
     asked = job(store, out, "wandb", WANDB_MODE="offline")

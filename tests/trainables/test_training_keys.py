@@ -98,6 +98,7 @@ def test_an_interrupted_trial_stops_early_where_it_would_have_stopped(store, tmp
     }
 
 
+@pytest.mark.slow
 def test_a_trial_that_died_behind_its_early_end_ends_as_it_would_have(store, tmp_path, monkeypatch) -> None:
     keys = {"early_stopping": 2, "test_set": "validation"}
     whole = run(job(store, tmp_path / "whole", STOPS, keys))

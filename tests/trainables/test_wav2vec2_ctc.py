@@ -230,6 +230,7 @@ def run_losses(store: Path, folder: Path, **arguments: Any) -> list[float]:
     return [row["loss"] for row in table(folder, "history")]
 
 
+@pytest.mark.slow
 def test_half_precision_keeps_losses_in_float32_and_close(finished, store: Path, tmp_path: Path) -> None:
     half = run_losses(store, tmp_path, bf16=True)
     whole = [row["loss"] for row in table(finished[0], "history")]
@@ -237,6 +238,7 @@ def test_half_precision_keeps_losses_in_float32_and_close(finished, store: Path,
     assert half != whole
 
 
+@pytest.mark.slow
 def test_full_determinism_runs(store: Path, tmp_path: Path) -> None:
     try:
         first = run_losses(store, tmp_path / "a", full_determinism=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
 from model_worlds import ModelWorld
-from torch import distributed, multiprocessing
+from processes import work_together
+from torch import distributed
 from worlds import INVARIANT, World, difference, gradient
 
 # Seven utterances: micro-batches are uneven, and with three workers some share lacks a group.
@@ -69,8 +69,7 @@ def measure(world: World) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, torch.Tensor]]:
     folder = tmp_path_factory.mktemp("world")
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    multiprocessing.spawn(work, args=(str(folder),), nprocs=3)
+    work_together(work, folder, workers=3)
     return {workers: torch.load(folder / f"measured-{workers}.pt") for workers in (1, 2, 3)}
 
 
