@@ -253,7 +253,7 @@ def test_text_of_the_audit_is_escaped_on_the_page() -> None:
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (Debian: apt-get install chromium)")
 def test_a_browser_draws_who_is_heard(tmp_path: Path) -> None:
-    document, log = browse(report.write(audited(), tmp_path / "report.html"), tmp_path / "profile", window="1280,20000")
+    document, log = browse(report.write(audited(), tmp_path / "report.html"), tmp_path / "profile", draw=True)
     assert not [line for line in log.splitlines() if "CONSOLE" in line]
     figures = re.findall(r'<div class="plot[^>]*id="shares-(.*?)</figure>', document, flags=re.DOTALL)
     assert len(figures) == 6
