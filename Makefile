@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # setuptools warns of every editable installation
 PIP := PYTHONWARNINGS="ignore:Editable installation" $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
+# Hundreds of processes of the tests load the same modules: compiled once, also where the environment forbids it.
+test test-slow test-cluster: export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: run test test-slow test-cluster lint lock clean
 
 run: $(VENV)/.installed ## the sample study: plan, train, tables, report

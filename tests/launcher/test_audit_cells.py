@@ -119,6 +119,7 @@ def test_each_cell_has_the_shares_that_it_would_have_in_a_study_of_its_own() -> 
     assert list(second["models"]) == list(alone["models"])
 
 
+@pytest.mark.slow
 def test_the_sentence_speaks_of_the_cell_of_the_baseline_and_says_so() -> None:
     tables = two_kinds()
     found = section(tables)

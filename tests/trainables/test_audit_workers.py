@@ -16,6 +16,7 @@ from worlds import World
 from trainables.audit import Auditor
 from trainables.shares import presets
 
+pytestmark = pytest.mark.slow
 TABLES = ("audit", "shares", "cosines", "exact")
 
 

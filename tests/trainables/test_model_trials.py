@@ -36,6 +36,7 @@ def branched(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_interrupted_trial_with_branches_goes_on_to_the_same_model_bit_for_bit(branched, store, tmp_path) -> None:
     configuration = job(store, tmp_path, BRANCHES)
     interrupt(configuration)

@@ -87,6 +87,7 @@ def test_early_stopping_ends_training_and_keeps_the_best_model(store, tmp_path) 
     assert result["nll_per_label"] == pytest.approx(min(scores), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_an_interrupted_trial_stops_early_where_it_would_have_stopped(store, tmp_path) -> None:
     keys = {"early_stopping": 2, "test_set": "validation"}
     whole = run(job(store, tmp_path / "whole", STOPS, keys))
