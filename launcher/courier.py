@@ -117,7 +117,7 @@ class _Courier:
 
     def __init__(self, job: Job, near: Job, mirror: Mirror) -> None:
         self._trial, self._near, self._mirror = _trial(job), near, mirror
-        self._sending = mirror.folder / ".sending"
+        self._sending, self._attempts = mirror.folder / ".sending", f"{self._trial}/attempts.json"
         self._superseded: Superseded | None = None
 
     def turn(self) -> None:
@@ -157,8 +157,11 @@ class _Courier:
         gone = [name for name in mirror.gone() if name not in held]
         if held or changed or gone:
             self._check()
+            # That an attempt was begun is told before what it made: without it, the next one would not count this one.
+            begun = [name for name in changed if name == self._attempts]
+            mirror.push(begun)
             mirror.push(sorted(held, key=places.rank), self._sending)
-            mirror.push(sorted(changed, key=places.rank))
+            mirror.push(sorted(set(changed) - set(begun), key=places.rank))
             mirror.remove(sorted(gone, key=lambda name: not name.endswith("/sealed.json")))
         shutil.rmtree(self._sending, ignore_errors=True)
 
@@ -187,11 +190,10 @@ class _Courier:
         Raises:
             Superseded: it has.
         """
-        name = f"{self._trial}/attempts.json"
-        mine = self._mirror.folder / name
+        mine = self._mirror.folder / self._attempts
         if not mine.is_file():
             return
-        there = json.loads(self._mirror.read(name) or b"{}").get("attempts", 0)
+        there = json.loads(self._mirror.read(self._attempts) or b"{}").get("attempts", 0)
         if there > json.loads(mine.read_bytes())["attempts"]:
             raise Superseded(f"{self._trial}: another attempt has begun since; nothing more of this one is kept")
 

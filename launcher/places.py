@@ -130,12 +130,16 @@ def of(location: str | Path) -> str | Path:
     """Return a location as the folder that it is, or as a URI; file:// is a folder like any other.
 
     Raises:
-        ResultsError: file:// of another machine.
+        ResultsError: a URI that names no bucket, or file:// of another machine.
     """
     if not is_uri(location):
         return Path(location)
     parts = urlsplit(str(location))
     if parts.scheme != "file":
+        if not parts.netloc and parts.scheme not in ("hdfs", "viewfs"):  # these have a name node by default
+            raise ResultsError(
+                f"{location}: this URI names no bucket; write {parts.scheme or 's3'}://bucket/folder, or give a folder of this machine"
+            )
         return str(location)
     if parts.netloc not in ("", "localhost"):
         raise ResultsError(f"{location}: files of the machine {parts.netloc} cannot be reached so; give its folder")

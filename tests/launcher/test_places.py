@@ -81,6 +81,12 @@ def test_a_second_launch_is_told_who_runs_the_study(uri: str, tmp_path: Path, mo
     assert bucket.keys(f"studies/{tmp_path.name}") == []  # nothing is left behind
 
 
+@pytest.mark.parametrize("uri", ["s3://", "s3:///x", "gs://", "://x"])
+def test_a_uri_without_a_bucket_is_one_message(uri: str) -> None:
+    with pytest.raises(ResultsError, match="names no bucket; write"):
+        places.of(uri)
+
+
 def test_the_study_of_a_launch_that_was_killed_is_free_after_a_while(
     uri: str, tmp_path: Path, bucket, monkeypatch
 ) -> None:
