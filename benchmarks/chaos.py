@@ -92,7 +92,7 @@ def run(scratch: Path, data: str, backend: str, rounds: int, seed: int, victims:
     for number in range(rounds):
         folder = scratch / f"round-{number}"
         done.append(_disturb(folder, data, backend, draw, lasts, victims))
-        done[-1].faults += _compare(reference, folder)
+        done[-1].faults += compare(reference, folder)
         print(f"round {number}: {done[-1]}", file=sys.stderr, flush=True)
     return done
 
@@ -121,7 +121,7 @@ def _disturb(folder: Path, data: str, backend: str, draw: random.Random, lasts: 
         at = began + draw.uniform(0.05, 0.8) * lasts if len(happened.killed) < kills else float("inf")
         while process.poll() is None:
             if time.monotonic() > at:
-                finished |= _finished(folder)
+                finished |= hashes(folder)
                 name = _kill_one(process.pid, draw, victims)
                 if name is None:
                     at += 0.2
@@ -139,7 +139,7 @@ def _disturb(folder: Path, data: str, backend: str, draw: random.Random, lasts: 
         if process.returncode == 3:
             happened.faults.append("a trial failed")
             break
-    now = _finished(folder)
+    now = hashes(folder)
     happened.faults += [
         f"{name} was finished and was touched" for name, sha in finished.items() if now.get(name) != sha
     ]
@@ -189,18 +189,18 @@ def _name(process: psutil.Process, driver: int) -> str:
     return words[0].split(".")[0] if words[0].startswith("ray::") else Path(words[0]).name
 
 
-def _finished(folder: Path) -> dict[str, str]:
+def hashes(folder: Path) -> dict[str, str]:
     """Hash what each finished trial has measured."""
-    hashes = {}
+    known = {}
     for result in folder.glob("trials/*/result.json"):
         whole = hashlib.sha256()
         for file in [*sorted(result.parent.glob("*.parquet")), result]:
             whole.update(file.name.encode() + file.read_bytes())
-        hashes[result.parent.name] = whole.hexdigest()
-    return hashes
+        known[result.parent.name] = whole.hexdigest()
+    return known
 
 
-def _compare(reference: Path, folder: Path, *, some: bool = False) -> list[str]:
+def compare(reference: Path, folder: Path, *, some: bool = False) -> list[str]:
     """Say in which tables a study differs from the reference, or from the same trials of it where it has only some."""
     faults = []
     ours, theirs = results.load(folder), results.load(reference)

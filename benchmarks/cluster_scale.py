@@ -12,23 +12,23 @@ system together; the wall time to start is that of this machine, which carries t
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 import cluster_head
+import idle_trials
 
-from launcher import cluster, config, results
+from launcher import cluster
 from launcher.cluster import Sizing
-from launcher.places import Place
 
 OUT = Path(__file__).parent / "out" / "cluster_scale.json"
+# Processes that have just begun or ended load the processors of the head for a while: not what is measured.
 POLL_SECONDS, SETTLE_SECONDS, TIME_LIMIT_SECONDS = 0.2, 5.0, 900.0
 _SCORES = {"wer": 0.5, "cer": 0.3, "nll_per_label": 1.5, "runtime": 1.0, "update": 7, "updates": 100}
 
@@ -113,8 +113,7 @@ def trial(job: Mapping[str, Any], session: Any = None) -> str:
     while not (out / "over").exists():
         report({**_SCORES, "update": sent})
         sent += 1
-    results.write_json(folder / "result.json", {"trial_id": job["trial_id"], "status": "done"})
-    return "done"
+    return idle_trials.end(job)
 
 
 @dataclass
@@ -132,22 +131,15 @@ class _Run:
 
     def carry_out(self, connected: cluster.Cluster, backend: str) -> dict[str, Any]:
         """Run and measure side by side."""
-        from launcher import run
-
-        jobs = _jobs(self.count, self.out)
-        self.measured["job_bytes"] = len(json.dumps(jobs[0]))
+        trials = idle_trials.jobs(self.count, self.out)
+        self.measured["job_bytes"] = len(json.dumps(trials[0]))
         watcher = threading.Thread(target=self._watch_and_end, daemon=True)
         watcher.start()
-        run.run(
-            jobs, "cluster_scale:trial", cluster=connected, sizing=Sizing(1, False, 1, self.count), backend=backend,
-            stop_file=self.out / "stop", fail_fast=True, early_stopping=False, listener=self.listener, place=Place(self.out),
-        )  # fmt: skip
+        sizing = Sizing(1, False, 1, self.count)
+        idle_trials.run(trials, "cluster_scale:trial", connected, sizing, backend, listener=self.listener)
         watcher.join()
         if self.fault is not None:
             raise self.fault
-        done = sum(results.outcome(Path(job["folder"]))["status"] == "done" for job in jobs)
-        if done != self.count:
-            sys.exit(f"{done} of {self.count} trials are done")
         return self.measured
 
     def _watch_and_end(self) -> None:
@@ -184,39 +176,15 @@ class _Run:
         }
 
 
-class _Counting:
+class _Counting(idle_trials.Silent):
     """Counts what the launch is told."""
 
     def __init__(self) -> None:
         self.reports = 0
 
-    def started(self, trial_id: str) -> None:
-        """Nothing."""
-
     def reported(self, trial_id: str, metrics: Mapping[str, Any]) -> None:
         """Count."""
         self.reports += 1
-
-    def finished(self, trial_id: str, row: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def waiting(self, trial_id: str) -> None:
-        """Nothing."""
-
-    def stopping(self) -> None:
-        """Nothing."""
-
-
-def _jobs(count: int, out: Path) -> Sequence[Mapping[str, Any]]:
-    study = config.load(None, ())
-    jobs = [
-        {"trial_id": f"t{number}", "folder": str(out / "trials" / f"t{number}"), "stop_file": str(out / "stop"),
-         "threads": 1, "launch": "one", "sections": study.as_dict()}
-        for number in range(count)
-    ]  # fmt: skip
-    for job in jobs:
-        Path(job["folder"]).mkdir(parents=True)
-    return jobs
 
 
 def _wait(path: Path) -> None:

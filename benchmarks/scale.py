@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -21,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+import idle_trials
 
-from launcher import cluster, config, results
+from launcher import cluster, config
 from launcher.cluster import Sizing
-from launcher.places import Place
 
 OUT = Path(__file__).parent / "out" / "scale.json"
 
@@ -44,7 +43,8 @@ def main(trials: int, train_trials: int, planned: int, turns: int, out: Path) ->
         alone, ours = [], []
         for turn in range(turns):
             alone.append(_tune_alone(trials, sizing, Path(scratch)))
-            ours.append(_launcher(trials, connected, sizing, "tune", Path(scratch) / f"tune-{turn}"))
+            jobs = idle_trials.jobs(trials, Path(scratch) / f"tune-{turn}")
+            ours.append(idle_trials.run(jobs, "scale:noop", connected, sizing, "tune"))
         measured |= {
             "tune_alone_ms_per_trial": 1000 * min(alone) / trials,
             "launcher_ms_per_trial": 1000 * min(ours) / trials,
@@ -53,7 +53,8 @@ def main(trials: int, train_trials: int, planned: int, turns: int, out: Path) ->
         }
         if train_trials:
             one = Sizing(workers=1, use_gpu=False, cpus_per_worker=1, max_concurrent=1)
-            took = _launcher(train_trials, connected, one, "train", Path(scratch) / "train")
+            jobs = idle_trials.jobs(train_trials, Path(scratch) / "train")
+            took = idle_trials.run(jobs, "scale:noop", connected, one, "train")
             measured["train_s_per_trial"] = took / train_trials
     measured["beyond_tune_ms_per_trial"] = measured["launcher_ms_per_trial"] - measured["tune_alone_ms_per_trial"]
     for name, value in measured.items():
@@ -64,8 +65,7 @@ def main(trials: int, train_trials: int, planned: int, turns: int, out: Path) ->
 
 def noop(job: Mapping[str, Any], session: Any = None) -> str:
     """End at once, with a result."""
-    results.write_json(Path(job["folder"]) / "result.json", {"trial_id": job["trial_id"], "status": "done"})
-    return "done"
+    return idle_trials.end(job)
 
 
 def _tune_alone(trials: int, sizing: Sizing, scratch: Path) -> float:
@@ -80,29 +80,6 @@ def _tune_alone(trials: int, sizing: Sizing, scratch: Path) -> float:
             run_config=tune.RunConfig(storage_path=storage, name="study", verbose=0),
         ).fit()
     return time.perf_counter() - started
-
-
-def _launcher(trials: int, connected: cluster.Cluster, sizing: Sizing, backend: str, out: Path) -> float:
-    from launcher import run
-
-    study = config.load(None, ())
-    jobs = [
-        {"trial_id": f"t{number}", "folder": str(out / "trials" / f"t{number}"), "stop_file": str(out / "stop"),
-         "threads": 1, "launch": "one", "sections": study.as_dict()}
-        for number in range(trials)
-    ]  # fmt: skip
-    for job in jobs:
-        Path(job["folder"]).mkdir(parents=True)
-    started = time.perf_counter()
-    run.run(
-        jobs, "scale:noop", cluster=connected, sizing=sizing, backend=backend, stop_file=out / "stop", fail_fast=False,
-        early_stopping=False, listener=_Nobody(), place=Place(out),
-    )  # fmt: skip
-    took = time.perf_counter() - started
-    done = sum(results.outcome(Path(job["folder"]))["status"] == "done" for job in jobs)
-    if done != trials:
-        sys.exit(f"{done} of {trials} trials are done")
-    return took
 
 
 def _plan(trials: int) -> dict[str, float]:
@@ -124,23 +101,6 @@ def _peak_memory_bytes() -> int:
 
 def _bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-class _Nobody:
-    def started(self, trial_id: str) -> None:
-        """Nothing."""
-
-    def waiting(self, trial_id: str) -> None:
-        """No machine is waited for here."""
-
-    def reported(self, trial_id: str, metrics: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def finished(self, trial_id: str, row: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def stopping(self) -> None:
-        """Nothing."""
 
 
 if __name__ == "__main__":

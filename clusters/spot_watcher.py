@@ -3,9 +3,10 @@
     python clusters/spot_watcher.py aws --address HEAD:6379
     python clusters/spot_watcher.py gcp --address HEAD:6379
 
-Nothing in Ray listens to the cloud. Once Ray knows, it gives the node no new work, and trials on it make a checkpoint and go on
-elsewhere. AWS gives notice two minutes ahead (spot/instance-action); its rebalance recommendation is not taken for one: it may
-come hours before, or for nothing. Google gives 30 seconds (instance/preempted). Ends with its node, or once that drains.
+Nothing in Ray listens to the cloud, and neither cloud calls: the watcher asks again and again. Once Ray knows, it gives the node no
+new work, and trials on it make a checkpoint and go on elsewhere. AWS gives notice two minutes ahead (spot/instance-action); its
+rebalance recommendation is not taken for one: it may come hours before, or for nothing. Google gives 30 seconds
+(instance/preempted). Ends with its node, or once that drains.
 """
 
 from __future__ import annotations
@@ -127,6 +128,9 @@ def _http(url: str, headers: Mapping[str, str], method: str = "GET") -> str | No
 
 class Node:
     """This node, as Ray's server knows it.
+
+    Ray has no public call that drains a node. This is the client by which Ray's own autoscaler does it (GcsClient.drain_node); nobody
+    promises that it stays as it is, so tests/test_spot.py goes through it with the Ray of constraints.txt.
 
     Args:
         address: of the server, host:port.

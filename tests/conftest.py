@@ -58,6 +58,13 @@ def small_rows(folder: Path, *, train: int = 12, validation: int = 4, test: int 
     return rows
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of a small corpus, for whole studies."""
+    folder = tmp_path_factory.mktemp("corpus")
+    return write_manifest(folder / "manifest.csv", small_rows(folder))
+
+
 @pytest.fixture
 def small_manifest(tmp_path: Path) -> Path:
     """A manifest of twenty short recordings."""

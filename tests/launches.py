@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ("--set", "reduction=mean", "--set", "seed=1", "--set", "num_train_epochs=3", "--set", "groups=group")
@@ -21,21 +19,17 @@ def environment(home: Path) -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if name not in dropped}, "HOME": str(home)}
 
 
-def start(folder: Path, data: Path, *words: str) -> subprocess.Popen[str]:
-    """Give the command of a study; what else is asked for comes in words."""
+def start(folder: Path, data: Path, *words: str, variables: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    """Give the command of a study; what else is asked for comes in words.
+
+    Args:
+        folder: of the study.
+        data: its manifest.
+        words: of the command.
+        variables: environment; None: one with a home beside the folder.
+    """
     command = [sys.executable, str(ROOT / "launch.py"), "--grid", "losses", "--data", str(data), "--out", str(folder)]
     return subprocess.Popen(
         [*command, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-        env=environment(folder.parent / "home"),
+        env=variables or environment(folder.parent / "home"),
     )  # fmt: skip
-
-
-def chaos() -> ModuleType:
-    """Load benchmarks/chaos.py, which kills processes of studies and compares their tables."""
-    specification = importlib.util.spec_from_file_location("chaos", ROOT / "benchmarks" / "chaos.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["chaos"] = module
-    specification.loader.exec_module(module)
-    return module

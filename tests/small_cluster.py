@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
+import launches
+
 _JOINING_SECONDS = 120.0
 
 
@@ -43,6 +45,10 @@ class SmallCluster:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
         )  # fmt: skip
         self.address = self._answer()
+
+    def launch(self, folder: Path, data: Path, *words: str) -> subprocess.Popen[str]:
+        """Give the command of a study on this cluster."""
+        return launches.start(folder, data, "--address", self.address, *words, variables=self.environment)
 
     def add(self, address: str, python_path: str = "") -> str:
         """Add a node with one CPU, with a PYTHONPATH of its own; return its id."""

@@ -9,23 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import small_rows, write_manifest
-from launches import DEADLINE_SECONDS, ROOT, STUDY, chaos, environment, start
+from launches import DEADLINE_SECONDS, ROOT, STUDY, environment, start
 
+from benchmarks import chaos
 from launcher import results
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    return write_manifest(folder / "manifest.csv", small_rows(folder))
-
-
 @pytest.mark.parametrize(("backend", "rounds"), [("tune", 3), ("train", 1)])
 def test_killed_processes_lose_repeat_and_change_nothing(data: Path, tmp_path: Path, backend: str, rounds: int) -> None:
-    happened = chaos().run(tmp_path, str(data), backend, rounds, seed=11)
+    happened = chaos.run(tmp_path, str(data), backend, rounds, seed=11)
     assert [one.faults for one in happened] == [[]] * rounds
     assert sum(len(one.killed) for one in happened) >= rounds
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import hosts
 import lab as labs
@@ -17,6 +14,8 @@ import pytest
 from hosts import Hosts, until
 from lab import CHECKOUT, HEAD, LAPTOP, LONG, LONGEST, ROOT, SHORT, START_SECONDS, STRANGER, STUDY_SECONDS, WORKERS, Lab
 from stranger import METRICS, REFUSED, SILENT, SSH, TOKEN
+
+from benchmarks import chaos
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(bool(hosts.missing()), reason=f"hosts: {hosts.missing()}")]
 KNOWN = {
@@ -50,26 +49,15 @@ def reference(lab: Lab) -> Path:
     return lab.folder("reference")
 
 
-@pytest.fixture(scope="module")
-def chaos() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("chaos", ROOT / "benchmarks" / "chaos.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["chaos"] = module
-    specification.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def judged(lab: Lab, reference: Path, chaos: ModuleType) -> Callable[..., None]:
+def judged(lab: Lab, reference: Path) -> Callable[..., None]:
     """Compare a study with the undisturbed one; what was done before the fault has to be as it was."""
 
     def judge(name: str, finished: dict[str, str], **said: object) -> None:
-        now = chaos._finished(lab.folder(name))
+        now = chaos.hashes(lab.folder(name))
         lost = [trial for trial in finished if trial not in now]
         repeated = [trial for trial in finished if trial in now and now[trial] != finished[trial]]
-        different = chaos._compare(reference, lab.folder(name), some=True)
+        different = chaos.compare(reference, lab.folder(name), some=True)
         lab.note(name, **said, finished_before=len(finished), lost=lost, repeated=repeated, different=different)
         assert (lost, repeated, different) == ([], [], [])
         assert all(labs.attempts(lab.folder(name) / "trials" / trial)["attempts"] == 1 for trial in finished)
@@ -83,12 +71,12 @@ def goes_on(trial: Path, before: int) -> Callable[[], bool]:
 
 
 def test_a_study_goes_on_when_the_laptop_is_closed_and_a_worker_loses_its_power(
-    lab: Lab, chaos: ModuleType, judged: Callable[..., None]
+    lab: Lab, judged: Callable[..., None]
 ) -> None:
     job = lab.submit("worker-killed", "--backend tune")
     lab.close_the_laptop(job)
     trial = lab.wait_for_the_middle(job.name)
-    worker, finished = lab.host_of(trial), chaos._finished(lab.folder(job.name))
+    worker, finished = lab.host_of(trial), chaos.hashes(lab.folder(job.name))
     worker.kill()
     seconds = until("another attempt", goes_on(trial, 1), STUDY_SECONDS)
     lab.hosts.boot(worker)
@@ -101,12 +89,10 @@ def test_a_study_goes_on_when_the_laptop_is_closed_and_a_worker_loses_its_power(
     lab.wait_for_all()  # the worker that was switched on again has come back by itself
 
 
-def test_a_worker_that_is_cut_off_and_comes_back_does_no_harm(
-    lab: Lab, chaos: ModuleType, judged: Callable[..., None]
-) -> None:
+def test_a_worker_that_is_cut_off_and_comes_back_does_no_harm(lab: Lab, judged: Callable[..., None]) -> None:
     job = lab.submit("worker-cut-off", longest=LONGEST)
     trial = lab.wait_for_the_middle(job.name)
-    worker, finished = lab.host_of(trial), chaos._finished(lab.folder(job.name))
+    worker, finished = lab.host_of(trial), chaos.hashes(lab.folder(job.name))
     worker.cut_off()
     seconds = until("another attempt", goes_on(trial, 1), STUDY_SECONDS)
     worker.reconnect()
@@ -115,12 +101,10 @@ def test_a_worker_that_is_cut_off_and_comes_back_does_no_harm(
     lab.wait_for_all()
 
 
-def test_after_the_driver_is_killed_the_same_job_finishes_the_study(
-    lab: Lab, chaos: ModuleType, judged: Callable[..., None]
-) -> None:
+def test_after_the_driver_is_killed_the_same_job_finishes_the_study(lab: Lab, judged: Callable[..., None]) -> None:
     job = lab.submit("driver-killed", "--backend tune")
     trial = lab.wait_for_the_middle(job.name)
-    finished = chaos._finished(lab.folder(job.name))
+    finished = chaos.hashes(lab.folder(job.name))
     (driver,) = labs.processes(lab.hosts[HEAD], r"python launch\.py")
     lab.hosts[HEAD].run(f"kill -9 {driver}")
     assert lab.finish(job) == "FAILED"
@@ -154,14 +138,12 @@ def test_whoever_has_no_token_finds_no_door_that_opens(lab: Lab) -> None:
             assert "turned away" in done.stdout, done.stdout + done.stderr
 
 
-def test_after_the_head_is_killed_a_new_cluster_finishes_the_study(
-    lab: Lab, chaos: ModuleType, judged: Callable[..., None]
-) -> None:
+def test_after_the_head_is_killed_a_new_cluster_finishes_the_study(lab: Lab, judged: Callable[..., None]) -> None:
     name = "head-killed"
     if not lab.folder(name).exists():  # else the test before has left it running
         lab.submit(name)
     trial = lab.wait_for_the_middle(name)
-    finished = chaos._finished(lab.folder(name))
+    finished = chaos.hashes(lab.folder(name))
     lab.hosts[HEAD].kill()
     began = time.monotonic()
     lab.hosts.boot(lab.hosts[HEAD])

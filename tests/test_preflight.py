@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import small_rows, write_manifest
-from launches import DEADLINE_SECONDS, ROOT, environment
+from launches import DEADLINE_SECONDS, environment
 from small_cluster import SmallCluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.ray]
@@ -27,12 +26,6 @@ from ray.util.state import list_actors
 ray.init(address={address!r}, log_to_driver=False, logging_level=logging.ERROR)
 print(json.dumps([one.node_id for one in list_actors(address={address!r}, limit=1000) if one.class_name == "RayTrainWorker"]))
 """
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    return write_manifest(folder / "manifest.csv", small_rows(folder))
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +43,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallCluster]:
     started = SmallCluster(environment(tmp_path_factory.mktemp("home")), most_cpus=3)
     yield started
     started.end()
-
-
-def launch(cluster: SmallCluster, data: Path, out: Path, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "launch.py"), "--grid", "losses", "--data", str(data), "--out", str(out)]
-    return subprocess.Popen(
-        [*command, *STUDY, "--address", cluster.address, *words], env=cluster.environment, cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
 
 
 @pytest.fixture
@@ -81,7 +66,7 @@ def node_with_a_folder_of_its_own(cluster: SmallCluster, tmp_path: Path) -> Iter
 def test_a_study_that_waits_for_machines_ends_at_one_ctrl_c(
     cluster: SmallCluster, data: Path, tmp_path: Path, backend: str
 ) -> None:
-    running = launch(cluster, data, tmp_path / "out", "--set", "reduction=mean,sum", "--backend", backend)
+    running = cluster.launch(tmp_path / "out", data, *STUDY, "--set", "reduction=mean,sum", "--backend", backend)
     try:
         until(running, [], "waiting for machines: 0 of 2 CPUs are there")
         running.send_signal(signal.SIGINT)
@@ -98,7 +83,7 @@ def test_a_cluster_without_machines_is_waited_for_and_unfit_ones_are_named_and_r
 ) -> None:
     out = node_with_a_folder_of_its_own
     cluster.until_nodes(2)
-    running = launch(cluster, data, out, "--set", "reduction=mean,sum", "--backend", "train")
+    running = cluster.launch(out, data, *STUDY, "--set", "reduction=mean,sum", "--backend", "train")
     told: list[str] = []
     try:
         until(running, told, "waiting for machines: 0 of 2 CPUs are there")

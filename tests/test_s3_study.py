@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 import s3
-from conftest import small_rows, write_manifest
-from launches import DEADLINE_SECONDS, STUDY, chaos, start
+from launches import DEADLINE_SECONDS, STUDY, start
 
+from benchmarks import chaos
 from launcher import results
 
 pytestmark = pytest.mark.ray
@@ -22,12 +22,6 @@ WORDS = (*STUDY, "--set", "learning_rate=0.003,0.002", "--set", "num_train_epoch
 def bucket() -> Iterator[s3.Bucket]:
     with s3.bucket() as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    return write_manifest(folder / "manifest.csv", small_rows(folder))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +62,7 @@ def test_a_study_goes_on_on_another_machine_when_its_own_is_lost(
     assert code == 0, stderr
     assert f"2 trials: {len(finished)} done, {2 - len(finished)} to run" in stderr
     assert {key: bucket.read(f"studies/lost/{key}") for key in finished} == finished
-    assert chaos()._compare(undisturbed, fetched(uri, tmp_path / "seen")) == []
+    assert chaos.compare(undisturbed, fetched(uri, tmp_path / "seen")) == []
     resumed = results.load(tmp_path / "seen").results["attempts"]
     assert sorted(resumed) == [1, 2]
     assert not [key for key in bucket.keys("studies/lost") if "/checkpoints/" in key or key == ".lock"]

@@ -17,7 +17,6 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from conftest import small_rows, write_manifest
 from launches import DEADLINE_SECONDS, ROOT, environment
 from metadata_server import aws, served
 from small_cluster import SmallCluster
@@ -32,24 +31,10 @@ STUDY = ("--set", "reduction=mean", "--set", "seed=1", "--set", "num_train_epoch
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    return write_manifest(folder / "manifest.csv", small_rows(folder))
-
-
-@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallCluster]:
     started = SmallCluster(environment(tmp_path_factory.mktemp("home")))
     yield started
     started.end()
-
-
-def launch(cluster: SmallCluster, data: Path, out: Path, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "launch.py"), "--grid", "losses", "--data", str(data), "--out", str(out)]
-    return subprocess.Popen(
-        [*command, *STUDY, "--address", cluster.address, *words], env=cluster.environment, cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
 
 
 def watcher(cluster: SmallCluster, node: str, server: str) -> subprocess.Popen[str]:
@@ -75,7 +60,7 @@ def undisturbed(cluster: SmallCluster, data: Path, tmp_path_factory: pytest.Temp
         for node in nodes:
             cluster.add(node)
         out, backend = tmp_path_factory.mktemp("undisturbed") / "out", "tune" if workers == 1 else "train"
-        conclude(launch(cluster, data, out, "--backend", backend, "--workers", str(workers)))
+        conclude(cluster.launch(out, data, *STUDY, "--backend", backend, "--workers", str(workers)))
         for node in nodes:
             cluster.kill(node)
         return out
@@ -124,7 +109,7 @@ def disturb(
 
     with served(aws(taken_back)) as server:
         watching = watcher(cluster, leaving, server)
-        launched = launch(cluster, data, out, "--backend", backend, "--workers", str(workers))
+        launched = cluster.launch(out, data, *STUDY, "--backend", backend, "--workers", str(workers))
         watched = conclude(watching)
     conclude(launched)
     for node in nodes if notice else nodes[1:]:
@@ -147,7 +132,7 @@ def test_a_trial_leaves_a_spot_machine_in_time_and_ends_elsewhere_as_if_nothing_
     assert told is not None
     assert datetime.fromisoformat(entry["time"]) < datetime.fromisoformat(told[1])
     assert list(results.load(found.out).results["broken_off"]) == ["1 preempted"]
-    assert chaos._compare(undisturbed(workers), found.out) == []
+    assert chaos.compare(undisturbed(workers), found.out) == []
 
 
 @pytest.mark.parametrize("backend", ["tune", "train"])
@@ -159,4 +144,4 @@ def test_a_node_that_dies_without_notice_costs_one_attempt_and_changes_nothing(
     assert "the node has left the cluster" in found.watched
     number, (entry,) = found.attempts()
     assert (number, entry["class"]) == (2, "worker lost")
-    assert chaos._compare(undisturbed(1), found.out) == []
+    assert chaos.compare(undisturbed(1), found.out) == []

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from benchmarks import calibration
+
 STUDIES = 400
 NOISE = 3 * math.sqrt(0.05 * 0.95 / STUDIES)  # of a rate of 5 % over so many studies
 
 
-def load_benchmark() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("calibration", ROOT / "benchmarks" / "calibration.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["calibration"] = module  # where its dataclass looks for its annotations
-    specification.loader.exec_module(module)
-    return module
-
-
-calibration = load_benchmark()
 # With two seeds the interval takes them as given, so that worlds whose seeds differ much are no test of it.
 GIVEN_THESE_SEEDS = ("2 seeds that differ much, 15 speakers",)
 COVERED = [name for name in calibration.WORLDS if name not in GIVEN_THESE_SEEDS]
