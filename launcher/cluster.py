@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 import secrets
-import shlex
-import socket
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from launcher import address as addresses
-from launcher import node, room, snapshot
+from launcher import local_ray, node, room, snapshot
 from launcher.config import ConfigurationError
 
 DRIVER = "driver"
 MOST = {"CPU": "most_cpus", "GPU": "most_gpus"}
 """Resources by which the head of a cluster that grows says how far; Ray's autoscaler tells it to nobody (2.60)."""
-_LOCAL_DRIVERS = 1000
 _HELPER_BYTES = {"train": 1.0e9, "tune": 0.0}
 """Memory of the processes with which Ray Train helps one concurrent trial, all where its driver is (benchmarks/cluster_scale.py)."""
 _GUESSED_BYTES = 1.5e9
@@ -122,7 +118,7 @@ def connected(choice: addresses.Choice | str | None) -> Iterator[Cluster]:
 
     context, code = (None, None) if address is None else _joined(address, was_found=choice.was_found)
     if context is None:
-        address, context = None, ray.init(**_local())
+        address, context = None, ray.init(**local_ray.arguments(DRIVER))
     try:
         resources = ray.cluster_resources()
         yield Cluster(
@@ -175,6 +171,7 @@ def size(
     gpus_per_worker: str = "1",
     measured_bytes: Mapping[str, float] | None = None,
     cpus_per_worker: int = 1,
+    on_one_node: bool = False,
 ) -> Sizing:
     """Decide how many trials run at a time.
 
@@ -190,9 +187,10 @@ def size(
         gpus_per_worker: a number, or "auto".
         measured_bytes: highest memory of finished trials, by "CPU" and "GPU"; without it a guess stands in.
         cpus_per_worker: CPUs, and so threads, of one worker.
+        on_one_node: the workers of a trial have to share a node (launcher.waiting.strategy).
 
     Raises:
-        ConfigurationError: a trial needs more devices than the cluster has.
+        ConfigurationError: a trial needs more devices than the cluster, or a node of it, has.
     """
     cpus, gpus = max(cluster.cpus, cluster.most.get("CPU", 0)), max(cluster.gpus, cluster.most.get("GPU", 0))
     measured, use_gpu = measured_bytes or {}, gpus >= 1
@@ -206,12 +204,31 @@ def size(
         )
     if backend == "tune" and workers > 1:
         raise ConfigurationError(f"--workers {workers} needs --backend train; --backend tune runs one worker per trial")
+    each = share if use_gpu else cpus_per_worker
+    usable = _beside_each_other(cluster, workers, device, each, have) if on_one_node else have
     process = measured.get("CPU", 0.0) * _MARGIN or _GUESSED_BYTES
     need = room.Need(_HELPER_BYTES[backend], _GUESSED_BYTES if use_gpu else process, workers)
     allowed = max_concurrent if max_concurrent is not None else trials
-    wanted = max(1, min(have // workers, allowed, trials))
-    concurrent, limit = _with_memory(cluster, need, wanted, device, share if use_gpu else cpus_per_worker, have)
+    wanted = max(1, min(usable // workers, allowed, trials))
+    concurrent, limit = _with_memory(cluster, need, wanted, device, each, have)
     return Sizing(workers, use_gpu, cpus_per_worker, concurrent, share, limit)
+
+
+def _beside_each_other(cluster: Cluster, workers: int, device: str, per_worker: float, have: int) -> int:
+    """Return how many workers there is room for when those of a trial share a node; machines that are to come are taken to fit.
+
+    Raises:
+        ConfigurationError: no node has devices for one trial, and none is to come.
+    """
+    nodes = cluster.node_resources or ({device: have * per_worker},)
+    slots = [int(node.get(device, 0) / per_worker) for node in nodes]
+    to_come = max(0, have - sum(slots)) if cluster.most else 0
+    if max(slots) < workers and not to_come:
+        raise ConfigurationError(
+            f"--workers {workers} with --out on another file system needs {workers * per_worker:g} {device}s on one node, the largest "
+            f"has {max(node.get(device, 0) for node in nodes):g}; use --workers {max(1, *slots)}, or an --out that all nodes share"
+        )
+    return sum(slot // workers * workers for slot in slots) + to_come
 
 
 def _with_memory(
@@ -267,31 +284,3 @@ def _gpu_bytes(refused: frozenset[str]) -> float | None:
     nodes = [one["NodeID"] for one in alive if one["Resources"].get("GPU")]
     placed = ({"scheduling_strategy": NodeAffinitySchedulingStrategy(one, soft=False)} for one in nodes)
     return min(ray.get([ray.remote(num_gpus=1)(ask).options(**where).remote() for where in placed]), default=None)
-
-
-def _local() -> Mapping[str, Any]:
-    # Without the dashboard's State API, Ray Train does not free the placement group of a trial that was stopped or
-    # killed, and the next trial on a full machine waits for ever.
-    # Ray Train asks it without an address, and so might find the cluster of somebody else on this machine, or one that
-    # is gone and left its name in /tmp/ray: every process is told where ours is.
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
-    return {
-        "address": "local",
-        "include_dashboard": True,
-        "dashboard_host": "127.0.0.1",
-        "dashboard_port": port,
-        **_quoted_python(),
-        "_node_ip_address": "127.0.0.1",  # some ports of Ray listen everywhere all the same; the token guards them
-        "resources": {DRIVER: _LOCAL_DRIVERS},
-        "log_to_driver": False,
-        "logging_level": "ERROR",
-    }
-
-
-def _quoted_python() -> Mapping[str, Any]:
-    """Ray hands the path of Python to a shell as it is: below a folder with a space no worker would start."""
-    quoted = shlex.quote(sys.executable)
-    return {} if quoted == sys.executable else {"runtime_env": {"py_executable": quoted}}

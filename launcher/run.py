@@ -7,8 +7,6 @@ or calls it itself (`--backend tune`). What a trial measured is in its folder; R
 from __future__ import annotations
 
 import functools
-import os
-import pkgutil
 import tempfile
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +19,7 @@ from ray import tune
 from ray.exceptions import RayActorError
 from ray.tune.schedulers import FIFOScheduler
 
-from launcher import attempts, courier, draining, preflight, results, waiting
+from launcher import attempts, courier, draining, preflight, results, waiting, working
 from launcher.attempts import Verdict
 from launcher.cluster import DRIVER, Cluster, Sizing
 from launcher.following import Follower, Listener
@@ -208,7 +206,7 @@ def _attempt(
         error, memory, before = None, MemoryWatch(), results.attempts(folder)["attempts"]
         try:
             if backend == "tune":
-                _work(courier.named(job), train_fn, _TuneSession())
+                working.work(courier.named(job), train_fn, _TuneSession())
             else:
                 _train(job, train_fn, sizing)
         except Exception as raised:
@@ -257,7 +255,7 @@ def _train(job: Mapping[str, Any], train_fn: str, sizing: Sizing) -> None:
     # A folder of its own: one that all users of a machine share would belong to the first of them.
     with tempfile.TemporaryDirectory(prefix="lossgrid-train-", ignore_cleanup_errors=True) as scratch:
         TorchTrainer(
-            _Worker(train_fn),
+            working.Worker(train_fn),
             train_loop_config=dict(courier.named(job)),
             scaling_config=train.ScalingConfig(
                 num_workers=sizing.workers,
@@ -274,29 +272,6 @@ def _train(job: Mapping[str, Any], train_fn: str, sizing: Sizing) -> None:
                 failure_config=train.FailureConfig(max_failures=0, max_preemption_failures=0),
             ),
         ).fit()
-
-
-@dataclass(frozen=True)
-class _Worker:
-    """The training function by name, so that the driver needs neither torch nor transformers."""
-
-    train_fn: str
-
-    def __call__(self, config: dict[str, Any]) -> str:
-        return _work(config, self.train_fn)
-
-
-def _work(job: Mapping[str, Any], train_fn: str, *session: Any) -> str:
-    os.environ["OMP_NUM_THREADS"] = str(job["threads"])
-    preflight.admit(job, works=True)
-    with courier.at_work(job, 0 if session else _rank()) as near, draining.watched(near):
-        return pkgutil.resolve_name(train_fn)(near, *session)
-
-
-def _rank() -> int:
-    from ray import train
-
-    return train.get_context().get_world_rank()
 
 
 class _TuneSession:

@@ -168,7 +168,7 @@ def schedule(order: Order, terminal: TextIO) -> Any:
         sizing = cluster.size(
             connected, len(order.jobs), workers=placing.workers, backend=placing.backend,
             max_concurrent=placing.max_concurrent, gpus_per_worker=placing.gpus_per_worker,
-            measured_bytes=peak_memory(order.rows),
+            measured_bytes=peak_memory(order.rows), on_one_node=order.place.uri is not None,
         )  # fmt: skip
         device = f"GPU ({sizing.gpus_per_worker:g} each)" if sizing.use_gpu else "CPU"
         each = f"{sizing.max_concurrent} trials at a time, {sizing.workers} {device} worker(s) each"

@@ -81,6 +81,27 @@ def test_a_trial_that_needs_more_devices_than_there_are_is_refused() -> None:
         size(workers=2)
 
 
+def nodes(*gpus: float, **more: Any) -> Cluster:
+    """A cluster of nodes with so many GPUs each."""
+    resources = tuple({"GPU": one, "CPU": 8.0, "memory": 1e12} for one in gpus)
+    return Cluster("here", len(gpus), 8.0 * len(gpus), sum(gpus), 1e12, False, node_resources=resources, **more)
+
+
+def test_workers_that_share_a_node_are_counted_by_node() -> None:
+    asked = {"workers": 2, "backend": "train", "max_concurrent": None}
+    assert cluster.size(nodes(3, 3, 1), 50, **asked).max_concurrent == 3
+    assert cluster.size(nodes(3, 3, 1), 50, on_one_node=True, **asked).max_concurrent == 2
+    assert cluster.size(nodes(3, 3, 1), 50, on_one_node=True, gpus_per_worker="0.5", **asked).max_concurrent == 7
+
+
+def test_workers_that_must_share_a_node_and_cannot_are_refused_unless_machines_are_to_come() -> None:
+    asked = {"workers": 4, "backend": "train", "max_concurrent": None, "on_one_node": True}
+    said = r"--workers 4 with --out on another file system needs 4 GPUs on one node, the largest has 2; use --workers 2, or an --out"
+    with pytest.raises(ConfigurationError, match=said):
+        cluster.size(nodes(2, 2, 1), 50, **asked)
+    assert cluster.size(nodes(2, 2, most={"GPU": 12.0}), 50, **asked).max_concurrent == 2
+
+
 def test_a_cluster_that_is_gone_is_told_at_once() -> None:
     with socket.socket() as probe:  # bound and not listening: nobody answers, and nobody else takes the port
         probe.bind(("127.0.0.1", 0))
