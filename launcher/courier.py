@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from launcher import places
-from launcher.mirror import Mirror, StorageError, repeated
+from launcher.mirror import Mirror
 from launcher.places import Place, cache_folder
+from launcher.retries import StorageError, repeated
 
 _TURN_SECONDS = 5.0
 _LAST_TRIES = 8

@@ -17,8 +17,9 @@ from typing import Any
 import psutil
 
 from launcher import provenance
-from launcher.mirror import Mirror, repeated
+from launcher.mirror import Mirror
 from launcher.results import ResultsError
+from launcher.retries import repeated
 
 NAME = ".lock"
 _CLOCK = ".clock"

@@ -6,35 +6,33 @@ moved there. What was copied is remembered by size and time, so that only what c
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from launcher import retries
 from launcher.provenance import without_passwords
-from launcher.results import ResultsError, write_json
+from launcher.results import write_json
+from launcher.retries import StorageError
 
 if TYPE_CHECKING:
     from pyarrow import fs
 
 _BLOCK_BYTES = 1 << 23
 _AT_A_TIME = 16
-_PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
 _OBJECT_STORES = ("s3", "gcs", "abfs")
 
 Result = TypeVar("Result")
 
 
-class StorageError(ResultsError):
-    """The other file system cannot be reached, read or written to."""
+class Unreadable(StorageError):
+    """A file of this machine cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Mirror:
             self._system, base = fs.FileSystem.from_uri(uri)
         except (OSError, ValueError) as error:  # pyarrow's own errors are among them
             raise StorageError(
-                f"{without_passwords(uri)!r} cannot be reached ({_first_line(error)}); give a folder, or a URI that pyarrow knows "
+                f"{without_passwords(uri)!r} cannot be reached ({retries.first_line(error)}); give a folder, or a URI that pyarrow knows "
                 "(s3://bucket/folder, gs://bucket/folder ...)"
             ) from error
         self._base, self._was_met = base.rstrip("/"), False
@@ -224,15 +222,30 @@ class Mirror:
 
     def _put(self, name: str, blocks: Iterable[bytes]) -> None:
         path = self._at(name)
-        whole_at_once = self._system.type_name in _OBJECT_STORES
-        target = path if whole_at_once else f"{path}.{os.getpid()}.part"
-        if not whole_at_once:
-            self._system.create_dir(path.rpartition("/")[0], recursive=True)
-        with self._system.open_output_stream(target) as sink:
+        # Interrupts reach the main thread alone: elsewhere they cannot end a file in its middle.
+        put = self._put_object if self._system.type_name in _OBJECT_STORES else self._put_file
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(put, path, blocks).result()
+
+    def _put_object(self, path: str, blocks: Iterable[bytes]) -> None:
+        """Write an object, which takes its name when its stream is closed; pyarrow has no other way to leave one."""
+        rest = iter(blocks)
+        first = list(itertools.islice(rest, 2))  # one block is read to its end before its object begins
+        try:
+            with self._system.open_output_stream(path) as sink:
+                for block in itertools.chain(first, rest):
+                    sink.write(block)
+        except Unreadable:
+            self._system.delete_file(path)  # not what was there, nor what is here
+            raise
+
+    def _put_file(self, path: str, blocks: Iterable[bytes]) -> None:
+        beside = f"{path}.{os.getpid()}.part"
+        self._system.create_dir(path.rpartition("/")[0], recursive=True)
+        with self._system.open_output_stream(beside) as sink:
             for block in blocks:
                 sink.write(block)
-        if not whole_at_once:
-            self._system.move(target, path)
+        self._system.move(beside, path)
 
     def _move(self, name: str, target: str) -> None:
         self._system.create_dir(self._at(target).rpartition("/")[0], recursive=True)
@@ -248,16 +261,9 @@ class Mirror:
             StorageError: it failed to the end.
         """
         # Who never was there is not waited for: the address may be wrong.
-        for pause in (*(_PAUSES_SECONDS if self._was_met else ()), None):
-            try:
-                result = work()
-                self._was_met = True
-                return result
-            except OSError as error:
-                if pause is None or not _may_pass(error):
-                    raise StorageError(f"{self.shown} cannot be {done}: {_first_line(error)}") from error
-                time.sleep(pause)
-        raise AssertionError("unreachable")
+        result = retries.again(work, f"{self.shown} cannot be {done}", patient=self._was_met)
+        self._was_met = True
+        return result
 
     def _remember(self) -> None:
         if self._index is not None:
@@ -267,31 +273,18 @@ class Mirror:
             write_json(self._index, stamps)
 
 
-@contextmanager
-def repeated(work: Callable[[], None], seconds: float) -> Iterator[None]:
-    """Do something again and again while the block lasts; what fails over the network is tried at the next turn."""
-    over = threading.Event()
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    """Read a file of this machine.
 
-    def turn() -> None:
-        while not over.wait(seconds):
-            try:
-                work()
-            except StorageError as error:
-                print(f"{error}; trying again", file=sys.stderr)
-
-    thread = threading.Thread(target=turn, daemon=True)
-    thread.start()
+    Raises:
+        Unreadable: it cannot be; that is no matter of the network.
+    """
     try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-def _blocks(file: Any) -> Iterator[bytes]:
-    file.seek(0)  # a second try begins anew
-    while block := file.read(_BLOCK_BYTES):
-        yield block
+        file.seek(0)  # a second try begins anew
+        while block := file.read(_BLOCK_BYTES):
+            yield block
+    except OSError as error:
+        raise Unreadable(f"{file.name} cannot be read: {retries.first_line(error)}") from error
 
 
 def _stamp(info: fs.FileInfo) -> Stamp:
@@ -305,15 +298,3 @@ def _below(name: str, folder: str) -> bool:
 def _is_safe(name: str) -> bool:
     """A name from there must stay below the folder here."""
     return ".." not in name.split("/") and not name.startswith("/") and "\\" not in name
-
-
-def _may_pass(error: OSError) -> bool:
-    """Tell whether another try may help: not where access is refused or the bucket is none."""
-    told = str(error)
-    return not isinstance(error, (PermissionError, FileNotFoundError, NotADirectoryError)) and not any(
-        word in told for word in ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "FORBIDDEN")
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0][:300] or type(error).__name__

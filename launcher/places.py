@@ -20,9 +20,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from launcher import lease
-from launcher.mirror import Mirror, is_uri, repeated
+from launcher.mirror import Mirror, is_uri
 from launcher.reading import refuse_links
 from launcher.results import ResultsError
+from launcher.retries import repeated
 
 _FOLLOWED_SECONDS = 5.0
 _STORE = "store.json"

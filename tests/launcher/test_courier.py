@@ -14,7 +14,8 @@ import s3
 import trials
 
 from launcher import courier
-from launcher.mirror import Mirror, StorageError
+from launcher.mirror import Mirror
+from launcher.retries import StorageError
 
 NAME = "mean-s1-00000000"
 
@@ -228,7 +229,7 @@ def test_data_prepared_inside_of_the_study_are_copied_once_per_node(node: Node, 
 
 
 def test_a_storage_that_is_gone_to_the_end_is_an_error_that_names_what_is_left(node: Node, monkeypatch) -> None:
-    monkeypatch.setattr("launcher.mirror._PAUSES_SECONDS", ())
+    monkeypatch.setattr("launcher.retries._PAUSES_SECONDS", ())
     working = courier.at_work(courier.named(node.job), 0)
     trials.interrupt(working.__enter__())
 

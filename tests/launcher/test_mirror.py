@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import s3
 
-from launcher.mirror import Mirror, StorageError
+from launcher import mirror as mirror_module
+from launcher.mirror import Mirror
+from launcher.retries import StorageError
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +146,50 @@ def test_a_file_is_never_seen_in_part_where_writing_is_no_single_step(tmp_path: 
     with pytest.raises(KeyboardInterrupt):
         mirror.push(["x"])
     assert (tmp_path / "there" / "x").read_text() == "one"
+
+
+@pytest.mark.parametrize("blocks", [1, 4])
+def test_an_interrupt_cannot_end_an_object_in_its_middle(blocks: int, bucket: s3.Bucket, tmp_path, monkeypatch) -> None:
+    mirror = Mirror(bucket.uri(f"interrupted-{blocks}"), written(tmp_path, x="one"))
+    mirror.push(["x"])
+
+    def interrupted(file: object) -> Iterator[bytes]:
+        for number in range(blocks):
+            if number == blocks // 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield b"two" * 2**21
+
+    monkeypatch.setattr("launcher.mirror._blocks", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        mirror.push(["x"])
+    for thread in threading.enumerate():  # it may have come while the thread that writes was being started
+        if thread.name.startswith("ThreadPoolExecutor"):
+            thread.join()
+    assert bucket.read(f"interrupted-{blocks}/x") == b"two" * 2**21 * blocks
+
+
+@pytest.mark.parametrize(("blocks", "left"), [(1, [b"one"]), (4, [])])
+def test_a_file_that_cannot_be_read_to_its_end_leaves_no_part_of_it(
+    blocks: int, left: list[bytes], bucket: s3.Bucket, tmp_path: Path, monkeypatch
+) -> None:
+    under = f"unreadable-{blocks}"
+    mirror = Mirror(bucket.uri(under), written(tmp_path, x="one"))
+    mirror.push(["x"])
+
+    class Disk(io.FileIO):
+        read_so_far = 0
+
+        def read(self, size: int | None = -1) -> bytes:  # type: ignore[override]
+            self.read_so_far += 1
+            if self.read_so_far > blocks:
+                raise OSError(errno.EIO, "the disk is damaged")
+            return b"half of" * 2**20
+
+    all_read = mirror_module._blocks
+    monkeypatch.setattr(mirror_module, "_blocks", lambda file: all_read(Disk(file.name)))
+    with pytest.raises(StorageError, match=r"x cannot be read: .*the disk is damaged"):
+        mirror.push(["x"])
+    assert [bucket.read(f"{under}/{name}") for name in bucket.keys(under)] == left
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""What fails over a network is tried again, for as long as another try may help."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from launcher.results import ResultsError
+
+_PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
+
+Result = TypeVar("Result")
+
+
+class StorageError(ResultsError):
+    """The other file system cannot be reached, read or written to."""
+
+
+def again(work: Callable[[], Result], failed: str, *, patient: bool) -> Result:
+    """Do something over the network; what fails is tried again for half a minute.
+
+    Args:
+        work: what is done.
+        failed: what is said when it fails to the end, beside the reason.
+        patient: whether to try again at all.
+
+    Raises:
+        StorageError: it failed to the end.
+    """
+    for pause in (*(_PAUSES_SECONDS if patient else ()), None):
+        try:
+            return work()
+        except OSError as error:
+            if pause is None or not _may_pass(error):
+                raise StorageError(f"{failed}: {first_line(error)}") from error
+            time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def repeated(work: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Do something again and again while the block lasts; what fails over the network is tried at the next turn."""
+    over = threading.Event()
+
+    def turn() -> None:
+        while not over.wait(seconds):
+            try:
+                work()
+            except StorageError as error:
+                print(f"{error}; trying again", file=sys.stderr)
+
+    thread = threading.Thread(target=turn, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _may_pass(error: OSError) -> bool:
+    """Tell whether another try may help: not where access is refused or the bucket is none."""
+    told = str(error)
+    return not isinstance(error, (PermissionError, FileNotFoundError, NotADirectoryError)) and not any(
+        word in told for word in ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "FORBIDDEN")
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """Say in short what an error says, or what it is."""
+    return str(error).partition("\n")[0][:300] or type(error).__name__
