@@ -140,10 +140,12 @@ class Lab:
 
         def is_midway() -> bool:
             results = list(self.folder(name).glob("trials/*/result.json"))
-            return bool(results) and any(self.trial(name).glob("checkpoints/*/sealed.json"))
+            if not results:
+                return False
+            assert self.trial(name) / "result.json" not in results, "the long trial was too short"
+            return any(self.trial(name).glob("checkpoints/*/sealed.json"))
 
         until(f"the middle of {name}", is_midway, STUDY_SECONDS)
-        assert not (self.trial(name) / "result.json").exists(), "the long trial was too short"
         return self.trial(name)
 
     def host_of(self, trial: Path) -> Host:

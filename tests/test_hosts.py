@@ -117,10 +117,15 @@ def test_after_the_driver_is_killed_the_same_job_finishes_the_study(lab: Lab, ju
 
 
 def test_whoever_has_no_token_finds_no_door_that_opens(lab: Lab) -> None:
-    job = lab.submit("head-killed")  # the next test goes on with it
-    lab.wait_for_the_middle(job.name)
     stranger = lab.hosts[STRANGER]
     script = f"{CHECKOUT}/.venv/bin/python {CHECKOUT}/tests/stranger.py"
+    head = lab.hosts[HEAD].address
+    for token in ("", "RAY_AUTH_MODE=token RAY_AUTH_TOKEN=wrong"):
+        for kind in ("init", "state", "job"):
+            done = stranger.run(f"{token} {script} {kind} {head}", check=False, seconds=STUDY_SECONDS)
+            assert "turned away" in done.stdout, done.stdout + done.stderr
+    job = lab.submit("head-killed", longest=LONGEST)  # the next test goes on with it
+    lab.wait_for_the_middle(job.name)
     for host in (lab.hosts[HEAD], *(lab.hosts[name] for name in WORKERS)):
         listening = json.loads(host.run(f"{CHECKOUT}/.venv/bin/python {CHECKOUT}/tests/stranger.py listening").stdout)
         (lab.scratch / f"ports-{host.name}.json").write_text(json.dumps(listening, indent=1))
@@ -131,24 +136,19 @@ def test_whoever_has_no_token_finds_no_door_that_opens(lab: Lab) -> None:
         doors = {(names[int(port)], answer) for port, answer in found.items() if answer not in (REFUSED, TOKEN)}
         assert doors - KNOWN == set()
         assert host.name != HEAD or (found["8265"], found["6379"]) == (REFUSED, TOKEN)
-    head = lab.hosts[HEAD].address
-    for token in ("", "RAY_AUTH_MODE=token RAY_AUTH_TOKEN=wrong"):
-        for kind in ("init", "state", "job"):
-            done = stranger.run(f"{token} {script} {kind} {head}", check=False, seconds=STUDY_SECONDS)
-            assert "turned away" in done.stdout, done.stdout + done.stderr
 
 
 def test_after_the_head_is_killed_a_new_cluster_finishes_the_study(lab: Lab, judged: Callable[..., None]) -> None:
     name = "head-killed"
     if not lab.folder(name).exists():  # else the test before has left it running
-        lab.submit(name)
+        lab.submit(name, longest=LONGEST)
     trial = lab.wait_for_the_middle(name)
     finished = chaos.hashes(lab.folder(name))
     lab.hosts[HEAD].kill()
     began = time.monotonic()
     lab.hosts.boot(lab.hosts[HEAD])
     lab.up()
-    job = lab.submit(name)
+    job = lab.submit(name, longest=LONGEST)
     until("another attempt", goes_on(trial, 1), STUDY_SECONDS)
     seconds = time.monotonic() - began
     assert lab.finish(job) == "SUCCEEDED"
