@@ -10,12 +10,15 @@ from pathlib import Path
 
 import hosts
 import lab as labs
+import pandas
 import pytest
+from conftest import small_rows, write_manifest
 from hosts import Hosts, until
 from lab import CHECKOUT, HEAD, LAPTOP, LONG, LONGEST, ROOT, SHORT, START_SECONDS, STRANGER, STUDY_SECONDS, WORKERS, Lab
 from stranger import METRICS, REFUSED, SILENT, SSH, TOKEN
 
 from benchmarks import chaos
+from launcher import results
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(bool(hosts.missing()), reason=f"hosts: {hosts.missing()}")]
 KNOWN = {
@@ -37,7 +40,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with Hosts(scratch / "hosts", [HEAD, *WORKERS, LAPTOP, STRANGER], binds, [ROOT]) as machines:
         lab = Lab(machines, shared, scratch)
         lab.write_file()
-        lab.laptop("ray get-auth-token --generate && chmod 600 ~/.ray/auth_token")
+        lab.laptop("ray get-auth-token --generate >/dev/null && chmod 600 ~/.ray/auth_token")
         lab.up()
         yield lab
 
@@ -68,6 +71,26 @@ def judged(lab: Lab, reference: Path) -> Callable[..., None]:
 def goes_on(trial: Path, before: int) -> Callable[[], bool]:
     """Tell when a new attempt at a trial has begun."""
     return lambda: labs.attempts(trial)["attempts"] > before or (trial / "result.json").exists()
+
+
+def test_the_road_of_the_docs_from_recordings_at_home_to_tables_at_home(lab: Lab) -> None:
+    home = lab.hosts[LAPTOP].folder / "home"
+    (home / "tones").mkdir()
+    write_manifest(home / "tones" / "manifest.csv", small_rows(home / "tones"))
+    launched = f"cd {CHECKOUT} && .venv/bin/python launch.py"
+    lab.laptop("ray rsync-up ~/lab.yaml ~/tones/ /shared/raw/tones/")
+    prepared = f"{launched} prepare manifest /shared/raw/tones/manifest.csv --out /shared/stores/tones"
+    lab.laptop(f"ray exec ~/lab.yaml '{prepared}'")
+    job = lab.submit("road", "--backend tune", "--data /shared/stores/tones", longest=3)
+    assert lab.finish(job) == "SUCCEEDED", job.log.read_text()
+    told = lab.laptop(f"ray exec ~/lab.yaml '{launched} status /shared/studies/road'")
+    assert told.count(" done ") == 3
+    lab.laptop(f"ray exec ~/lab.yaml '{launched} report /shared/studies/road'")
+    lab.laptop("ray rsync-down ~/lab.yaml /shared/studies/road/ ~/road/")
+    here, there = results.load(home / "road").results, results.load(lab.folder("road")).results
+    assert list(here["status"]) == ["done"] * 3
+    pandas.testing.assert_frame_equal(here, there)
+    assert (home / "road" / "report.html").read_bytes() == (lab.folder("road") / "report.html").read_bytes()
 
 
 def test_a_study_goes_on_when_the_laptop_is_closed_and_a_worker_loses_its_power(
@@ -116,6 +139,7 @@ def test_after_the_driver_is_killed_the_same_job_finishes_the_study(lab: Lab, ju
     judged(job.name, finished, seconds=seconds, ended=labs.attempts(trial)["ended"])
 
 
+@pytest.mark.usefixtures("reference")  # made now: the study that begins here goes on into the next test
 def test_whoever_has_no_token_finds_no_door_that_opens(lab: Lab) -> None:
     stranger = lab.hosts[STRANGER]
     script = f"{CHECKOUT}/.venv/bin/python {CHECKOUT}/tests/stranger.py"
