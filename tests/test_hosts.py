@@ -78,6 +78,7 @@ def test_the_road_of_the_docs_from_recordings_at_home_to_tables_at_home(lab: Lab
     (home / "tones").mkdir()
     write_manifest(home / "tones" / "manifest.csv", small_rows(home / "tones"))
     launched = f"cd {CHECKOUT} && .venv/bin/python launch.py"
+    lab.laptop("ray exec ~/lab.yaml 'mkdir -p /shared/raw'")
     lab.laptop("ray rsync-up ~/lab.yaml ~/tones/ /shared/raw/tones/")
     prepared = f"{launched} prepare manifest /shared/raw/tones/manifest.csv --out /shared/stores/tones"
     lab.laptop(f"ray exec ~/lab.yaml '{prepared}'")
