@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import csv
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+
+# A script that runs the tests in the background lets them ignore Ctrl-C, and what they start would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One thread: sums in one order, and no fight for the cores of a small machine.
 torch.set_num_threads(1)

@@ -45,5 +45,5 @@ def test_the_command_prints_its_address_and_ends_quietly(out: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline().startswith("http://127.0.0.1:")
     process.send_signal(signal.SIGINT)
-    assert process.communicate() == ("", "")
+    assert process.communicate(timeout=60) == ("", "")
     assert process.returncode == 0

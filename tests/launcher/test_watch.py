@@ -166,7 +166,7 @@ def test_ctrl_c_leaves_quietly(out: Path) -> None:
                 break
         except OSError:  # the terminal is gone with its last user
             break
-    assert process.communicate()[1] == ""
+    assert process.communicate(timeout=60)[1] == ""
     assert process.returncode == 0
     os.close(ours)
 
