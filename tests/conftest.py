@@ -11,9 +11,10 @@ import pytest
 import soundfile
 import torch
 
-# A script that runs the tests in the background lets them ignore Ctrl-C, and what they start would inherit that.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Who runs the tests in the background, or under nohup, lets them ignore these, and what they start would inherit that.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, usual)
 
 # One thread: sums in one order, and no fight for the cores of a small machine.
 torch.set_num_threads(1)
