@@ -32,7 +32,7 @@ from launcher import results
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ("--set", "reduction=sum,mean", "--set", "seed=1,2", "--set", "num_train_epochs=6", "--set", "groups=group",
          "--set", "save_strategy=steps", "--set", "save_steps=2")  # fmt: skip
-TIME_LIMIT_SECONDS, POLL_SECONDS = 600, 0.05
+TIME_LIMIT_SECONDS, POLL_SECONDS, _MOST_TRIES = 600, 0.05, 4
 _NOT_COMPARED = ("seconds", "started", "finished", "node", "host", "attempts", "broken_off", "peak_memory_bytes",
                  "audio_seconds_per_second", "study", "command", "git_patch", "git_sha", "mixed_code", "packages", "launched")  # fmt: skip
 
@@ -90,10 +90,15 @@ def run(scratch: Path, data: str, backend: str, rounds: int, seed: int, victims:
     draw = random.Random(seed)
     done = []
     for number in range(rounds):
-        folder = scratch / f"round-{number}"
-        done.append(_disturb(folder, data, backend, draw, lasts, victims))
-        done[-1].faults += compare(reference, folder)
-        print(f"round {number}: {done[-1]}", file=sys.stderr, flush=True)
+        for attempt in range(_MOST_TRIES):
+            folder, began = scratch / f"round-{number}-{attempt}", time.monotonic()
+            happened = _disturb(folder, data, backend, draw, lasts, victims)
+            happened.faults += compare(reference, folder)
+            print(f"round {number}: {happened}", file=sys.stderr, flush=True)
+            if happened.killed or happened.faults:
+                break
+            lasts = min(lasts, time.monotonic() - began)  # all moments were drawn beyond its end: it tells nothing
+        done.append(happened)
     return done
 
 
