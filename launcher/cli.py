@@ -10,21 +10,9 @@ from typing import Any
 
 import click
 
+from launcher.locations import LOCATION, PATH
+
 EXIT_BAD_REQUEST, EXIT_FAILED_TRIALS, EXIT_INTERRUPTED = 2, 3, 130
-_FOLDER = click.Path(path_type=Path)
-
-
-class _Location(click.ParamType):
-    """The folder of a study, or the URI of one on another file system."""
-
-    name = "folder"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
-        """Keep a URI as it is: as a path it would lose a slash."""
-        return value if "://" in str(value) else Path(value)
-
-
-_STUDY = _Location()
 
 
 def main() -> None:
@@ -42,9 +30,10 @@ def main() -> None:
     except ValueError as error:
         if not getattr(error, "is_request_error", False):
             raise
-        from launcher import printable
+        from launcher import printable, provenance
 
-        click.echo(f"Error: {printable.lines(error)}", err=True)  # it may quote a file of somebody else
+        told = provenance.without_passwords(str(error))
+        click.echo(f"Error: {printable.lines(told)}", err=True)  # it may quote a file of somebody else
         sys.exit(getattr(error, "exit_code", EXIT_BAD_REQUEST))
 
 
@@ -57,7 +46,7 @@ def main() -> None:
 @click.option(
     "--grid", metavar="NAME", help="Search space to run, for example: losses. Alone it runs on the sample corpus."
 )
-@click.option("--config", type=_FOLDER, help="Experiment file (.conf).")
+@click.option("--config", type=PATH, help="Experiment file (.conf).")
 @click.option(
     "--data",
     metavar="PATH",
@@ -65,7 +54,7 @@ def main() -> None:
 )
 @click.option(
     "--out",
-    type=_STUDY,
+    type=LOCATION,
     help="Folder of the study, or its URI (s3://bucket/study).  [default: save_results, else results/GRID]",
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
@@ -113,7 +102,7 @@ def cli(context: click.Context, grid: str | None, **options: Any) -> int | None:
 
 
 @cli.command()
-@click.argument("folder", metavar="DIR", type=_STUDY)
+@click.argument("folder", metavar="DIR", type=LOCATION)
 @click.option("--watch", is_flag=True, help="Go on until all trials have ended; Ctrl-C leaves.")
 @click.option("--interval", type=click.FloatRange(0.1), default=2.0, show_default=True, metavar="S",
               help="With --watch: seconds between two readings.")  # fmt: skip
@@ -132,18 +121,20 @@ def status(folder: Path | str, watch: bool, interval: float, as_json: bool) -> i
 @cli.command()
 @click.argument("one", metavar="ID")
 @click.argument("other", metavar="ID")
-@click.option("--out", "outs", multiple=True, metavar="DIR", type=_FOLDER,
-              help="Study to search; may be given several times.  [default: all of results/]")  # fmt: skip
+@click.option("--out", "outs", multiple=True, metavar="DIR", type=LOCATION,
+              help="Study to search, or its URI; may be given several times.  [default: all of results/]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout.")
-def why(one: str, other: str, outs: tuple[Path, ...], as_json: bool) -> None:
+def why(one: str, other: str, outs: tuple[Path | str, ...], as_json: bool) -> None:
     """Say why two trials have different ids, and what else differs; ID may be the beginning of one, or a folder."""
-    from launcher import why_command
+    from launcher import places, why_command
 
-    why_command.execute((one, other), outs, as_json=as_json)
+    with ExitStack() as stack:
+        here = [stack.enter_context(places.read(folder)).folder for folder in outs]
+        why_command.execute((one, other), here, as_json=as_json)
 
 
 @cli.command()
-@click.argument("folder", metavar="DIR", type=_STUDY)
+@click.argument("folder", metavar="DIR", type=LOCATION)
 @click.option(
     "--audio", is_flag=True, help="Put the sound of the worst utterances into report_with_speech.html instead."
 )
@@ -165,7 +156,7 @@ def report(folder: Path | str, audio: bool) -> None:
 
 
 @cli.command()
-@click.argument("folders", metavar="DIR...", type=_STUDY, nargs=-1, required=True)
+@click.argument("folders", metavar="DIR...", type=LOCATION, nargs=-1, required=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N",
               help="Port to serve at.  [default: any that is free]")  # fmt: skip
 @click.option("--tensorboard", is_flag=True, help="Also start TensorBoard, and link it.")
@@ -181,7 +172,7 @@ def dashboard(folders: tuple[Path | str, ...], port: int, tensorboard: bool, vis
 
 
 @cli.command()
-@click.argument("folder", metavar="DIR", type=_STUDY)
+@click.argument("folder", metavar="DIR", type=LOCATION)
 @click.option("-f", "--format", "kind", type=click.Choice(["csv", "json", "parquet"]), default="csv", show_default=True)
 def export(folder: Path | str, kind: str) -> None:
     """Write the tables of a study into DIR/export."""
@@ -194,8 +185,8 @@ def export(folder: Path | str, kind: str) -> None:
 
 
 @cli.command()
-@click.argument("one", metavar="DIR_A", type=_STUDY)
-@click.argument("other", metavar="DIR_B", type=_STUDY)
+@click.argument("one", metavar="DIR_A", type=LOCATION)
+@click.argument("other", metavar="DIR_B", type=LOCATION)
 @click.option("--variant", "wanted", multiple=True, metavar="A=...,B=...",
               help="Variants to compare; may be given several times.  [default: all that both studies have]")  # fmt: skip
 @click.option("--margin", type=click.FloatRange(0, min_open=True), metavar="M", help="Differences within it are none.")
@@ -209,7 +200,7 @@ def compare(one: Path | str, other: Path | str, **options: Any) -> None:
 
 
 @cli.command("config")
-@click.argument("file", metavar="FILE", type=_FOLDER)
+@click.argument("file", metavar="FILE", type=PATH)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As with --grid.")
 @click.option("--check", is_flag=True, help="Say in one line whether the file is valid; the exit code is 0 or 2.")
 @click.option("--convert", is_flag=True, help="Print FILE in today's spelling, with its comments, instead.")
@@ -224,16 +215,16 @@ def config_file(file: Path, overrides: tuple[str, ...], check: bool, convert: bo
 
 
 @cli.command()
-@click.argument("files", metavar="FILE...", type=_FOLDER, nargs=-1, required=True)
+@click.argument("files", metavar="FILE...", type=PATH, nargs=-1, required=True)
 @click.option("--loss", metavar="COL", help="Column of the losses.  [default: loss]")
 @click.option("--group", metavar="COL", help="Column of the classes to compare.  [default: group or task]")
 @click.option("--length", metavar="COL", help="Column of the lengths in labels.  [default: length or labels]")
 @click.option("--speaker", metavar="COL", help="Column of the speakers.  [default: speaker, if there is one]")
 @click.option("--rows", default="", metavar="A:B", help="Rows to use, as a Python slice: 0:412.")
 @click.option("--name", "names", multiple=True, metavar="CLASS=NAME", help="What to call a class: 0=dysarthric.")
-@click.option("--per-label", multiple=True, metavar="FILE", type=_FOLDER,
+@click.option("--per-label", multiple=True, metavar="FILE", type=PATH,
               help="One of the files, if its losses are divided by their length already.")  # fmt: skip
-@click.option("--out", type=_FOLDER, help="Folder for the tables and a page.")
+@click.option("--out", type=PATH, help="Folder for the tables and a page.")
 @click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout.")
 def audit(files: tuple[Path, ...], rows: str, names: tuple[str, ...], per_label: tuple[Path, ...], out: Path | None,
           as_json: bool, **columns: str | None) -> None:  # fmt: skip
@@ -248,8 +239,8 @@ def audit(files: tuple[Path, ...], rows: str, names: tuple[str, ...], per_label:
 
 @cli.command("prepare")
 @click.argument("corpus", metavar="CORPUS", required=False)
-@click.argument("source", metavar="SRC", type=_FOLDER, required=False)
-@click.option("--out", metavar="STORE", type=_STUDY, help="Folder of the store, or its URI; it is made.")
+@click.argument("source", metavar="SRC", type=PATH, required=False)
+@click.option("--out", metavar="STORE", type=LOCATION, help="Folder of the store, or its URI; it is made.")
 @click.option(
     "--option", "options", multiple=True, metavar="K=V", help="What the corpus can be asked for; see docs/data.md."
 )
@@ -273,7 +264,7 @@ def prepare_corpus(corpus: str | None, source: Path | None, out: Path | str | No
 
 
 @cli.command()
-@click.argument("folder", metavar="[DIR]", type=_STUDY, required=False)
+@click.argument("folder", metavar="[DIR]", type=LOCATION, required=False)
 @click.option("--data", metavar="PATH", help="Also read these data, as a study would.")
 @click.option("--address", help="Ray cluster to meet; local: none.  [default: as for a study]")
 @click.option("--no-ray", "with_ray", flag_value=False, default=True, help="Start and meet no Ray.")

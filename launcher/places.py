@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from launcher import lease
 from launcher.mirror import Mirror, is_uri
+from launcher.provenance import without_passwords
 from launcher.reading import refuse_links
 from launcher.results import ResultsError
 from launcher.retries import repeated
@@ -139,11 +140,13 @@ def of(location: str | Path) -> str | Path:
     if parts.scheme != "file":
         if not parts.netloc and parts.scheme not in ("hdfs", "viewfs"):  # these have a name node by default
             raise ResultsError(
-                f"{location}: this URI names no bucket; write {parts.scheme or 's3'}://bucket/folder, or give a folder of this machine"
+                f"{without_passwords(str(location))}: this URI names no bucket; write {parts.scheme or 's3'}://bucket/folder, or give a folder of this machine"
             )
         return str(location)
     if parts.netloc not in ("", "localhost"):
-        raise ResultsError(f"{location}: files of the machine {parts.netloc} cannot be reached so; give its folder")
+        raise ResultsError(
+            f"{without_passwords(str(location))}: files of the machine {parts.hostname} cannot be reached so; give its folder"
+        )
     return Path(unquote(parts.path))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,9 @@ def fetch(uri: str, wanted: str | None = None) -> Path:
         description = json.loads(encoded)
         fingerprint, files = str(description["fingerprint"]), list(description["files"])
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{uri} is not a prepared store ({writing.DESCRIPTION}: {error!r})") from error
+        raise DataError(f"{_shown(uri)} is not a prepared store ({writing.DESCRIPTION}: {error!r})") from error
     if any("location" in entry for entry in description["audio"]):
-        raise DataError(f"{uri} holds no audio of its own, it is a selection from other stores; give those")
+        raise DataError(f"{_shown(uri)} holds no audio of its own, it is a selection from other stores; give those")
     path = cache_folder() / f"{fingerprint}-{identity(encoded)}"
     if not (path / writing.DESCRIPTION).is_file():
         with writing.space_needed(path), writing.locked(path, wait=True):
@@ -70,11 +71,18 @@ def cache_folder() -> Path:
     return Path(home) / "lossgrid" / "stores"
 
 
+def _shown(uri: str) -> str:
+    """Return the URI without a key: errors go into tables."""
+    return re.sub(r"://[^/@]*@", "://***@", uri)
+
+
 def _file_system(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         system, folder = fs.FileSystem.from_uri(uri)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{uri!r} cannot be reached ({error}); give a folder, or a URI that pyarrow knows") from error
+        raise DataError(
+            f"{_shown(uri)!r} cannot be reached ({error}); give a folder, or a URI that pyarrow knows"
+        ) from error
     return system, folder.rstrip("/")
 
 
@@ -83,7 +91,7 @@ def _read(system: fs.FileSystem, folder: str, name: str, uri: str) -> bytes:
         with system.open_input_stream(f"{folder}/{name}") as source:
             return source.read()
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{uri} is not a prepared store, or cannot be read ({error})") from error
+        raise DataError(f"{_shown(uri)} is not a prepared store, or cannot be read ({error})") from error
 
 
 def _copy(system: fs.FileSystem, folder: str, entry: Mapping[str, Any], target: Path, uri: str) -> None:
@@ -91,17 +99,19 @@ def _copy(system: fs.FileSystem, folder: str, entry: Mapping[str, Any], target: 
     name = str(entry["file"])
     path = target / name
     if not path.resolve().is_relative_to(target.resolve()):
-        raise DataError(f"{uri} names a file outside itself: {name!r}; it is not to be trusted")
+        raise DataError(f"{_shown(uri)} names a file outside itself: {name!r}; it is not to be trusted")
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = hashlib.sha256()
     try:
         source = system.open_input_stream(f"{folder}/{name}")
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{uri}: {name} cannot be read ({error})") from error
+        raise DataError(f"{_shown(uri)}: {name} cannot be read ({error})") from error
     with source, path.open("wb") as file:
         while block := source.read(_BLOCK_BYTES):
             whole.update(block)
             file.write(block)
     if whole.hexdigest() != entry["sha256"]:
-        raise DataError(f"{uri}: {name} is not what {writing.DESCRIPTION} says; copy or prepare the store again")
+        raise DataError(
+            f"{_shown(uri)}: {name} is not what {writing.DESCRIPTION} says; copy or prepare the store again"
+        )
     writing.flush_to_disk(path)
