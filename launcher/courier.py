@@ -24,6 +24,8 @@ from launcher.retries import StorageError, repeated
 
 _TURN_SECONDS = 5.0
 _LAST_TRIES = 8
+_UNSENT = ".unsent"
+"""Marks the folder of an attempt that could not send all: somebody may want what is in it."""
 _CHECKPOINT = re.compile(r"^(trials/[^/]+/checkpoints/[^/]+)/")
 _SENT = ("trials", "audits", "tensorboard")
 _PATHS = ("folder", "stop_file", "tensorboard", "audits")
@@ -149,6 +151,7 @@ class _Courier:
                 raise
             except StorageError as error:
                 if not left:
+                    (self._mirror.folder / _UNSENT).touch()
                     raise StorageError(f"{error}; what this attempt made stays in {self._mirror.folder}") from error
 
     def _send(self) -> None:
@@ -259,7 +262,7 @@ def _sweep(base: Path, *, spare: Path) -> None:
     """Remove what attempts left that were killed: nobody holds their locks."""
     for path in base.glob("*.lock"):
         folder = path.with_suffix("")
-        if folder == spare:
+        if folder == spare or (folder / _UNSENT).exists():
             continue
         with path.open("a") as lock:
             try:

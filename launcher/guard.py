@@ -84,7 +84,7 @@ class Guard:
             if thread.is_alive():
                 thread.join(POLL_SECONDS)
             for path in (key, *self._place.folder.glob(f"{key.name}-*")):
-                self._place.drop(path)
+                self._place.tidy(path)
 
     def wants(self, sizing: Sizing, unfinished: Callable[[], int]) -> None:
         """Hear what trials want, to say when machines are waited for.

@@ -19,7 +19,7 @@ import psutil
 from launcher import provenance
 from launcher.mirror import Mirror
 from launcher.results import ResultsError
-from launcher.retries import repeated
+from launcher.retries import StorageError, repeated
 
 NAME = ".lock"
 _CLOCK = ".clock"
@@ -33,7 +33,7 @@ class Lease:
     """
 
     def __init__(self, mirror: Mirror) -> None:
-        self._mirror, self._id = mirror, uuid.uuid4().hex
+        self._mirror, self._id, self._lost = mirror, uuid.uuid4().hex, False
         self._said: dict[str, Any] = {
             "id": self._id,
             "who": f"process {os.getpid()} on {provenance.host()}",
@@ -60,10 +60,19 @@ class Lease:
         # By the clock there, which also says when an attempt began.
         self._said["since"] = self._mirror.stamps([NAME])[NAME].time
         self._write()
-        with repeated(self._renew, _RENEWED_SECONDS):
-            yield
-        if self._is_ours():
-            self._mirror.remove([NAME])
+        try:
+            with repeated(self._renew, _RENEWED_SECONDS):
+                yield
+        finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Free the study, also when the launch failed; why it did is what is to be told, not that the network is gone."""
+        try:
+            if self._is_ours():
+                self._mirror.remove([NAME])
+        except StorageError as error:
+            print(f"{error}; the study is free in {_LAPSED_SECONDS:.0f} s", file=sys.stderr)
 
     def _write(self) -> None:
         self._mirror.write(NAME, json.dumps(self._said).encode())
@@ -72,9 +81,12 @@ class Lease:
         return _said(self._mirror).get("id") == self._id
 
     def _renew(self) -> None:
+        if self._lost:
+            return  # a second signal would end trials at once
         if self._is_ours():
             self._write()
             return
+        self._lost = True
         print("another launch has taken this study over; this one stops", file=sys.stderr)
         os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C: trials stop behind a checkpoint
 

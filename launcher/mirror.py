@@ -110,7 +110,8 @@ class Mirror:
         new = [name for name, stamp in there.items() if not self._has(name, stamp)]
         with ThreadPoolExecutor(_AT_A_TIME) as pool:
             for name, here in zip(new, pool.map(lambda name: self._download(name, there[name]), new)):
-                self._alike[name] = (here, there[name])
+                if here is not None:
+                    self._alike[name] = (here, there[name])
         for name in [name for name in self._alike if _below(name, under) and name not in there and wants(name)]:
             (self.folder / name).unlink(missing_ok=True)
             del self._alike[name]
@@ -196,17 +197,23 @@ class Mirror:
             return None
         return Stamp(status.st_size, status.st_mtime_ns)
 
-    def _download(self, name: str, stamp: Stamp) -> Stamp:
-        """Copy one file to here, with its time: whoever compares two files by time does so there too."""
+    def _download(self, name: str, stamp: Stamp) -> Stamp | None:
+        """Copy one file to here, with its time: whoever compares by time does so too. None: it went since it was listed."""
         path = self.folder / name
         temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
 
-        def copy() -> None:
+        def copy() -> bool:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self._system.open_input_stream(self._at(name)) as source, temporary.open("wb") as file:
+            try:
+                source = self._system.open_input_stream(self._at(name))
+            except FileNotFoundError:
+                return False
+            with source, temporary.open("wb") as file:
                 shutil.copyfileobj(source, file, _BLOCK_BYTES)
+            return True
 
-        self._again(f"read ({name})", copy)
+        if not self._again(f"read ({name})", copy):
+            return None
         os.utime(temporary, ns=(stamp.time, stamp.time))
         os.replace(temporary, path)
         return Stamp(path.stat().st_size, stamp.time)

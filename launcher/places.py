@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,7 +25,7 @@ from launcher.mirror import Mirror, is_uri
 from launcher.provenance import without_passwords
 from launcher.reading import refuse_links
 from launcher.results import ResultsError
-from launcher.retries import repeated
+from launcher.retries import StorageError, repeated
 
 _FOLLOWED_SECONDS = 5.0
 _STORE = "store.json"
@@ -75,6 +76,13 @@ class Place:
         path.unlink(missing_ok=True)
         if self.uri is not None:
             self.mirror.remove([self._name(path)])
+
+    def tidy(self, path: Path) -> None:
+        """Remove a file at the end; what the study ended with is told, not that the network is gone."""
+        try:
+            self.drop(path)
+        except StorageError as error:
+            print(f"{error}; {self.shown(path)} is left there", file=sys.stderr)
 
     def drop_wishes(self) -> None:
         """Remove the wishes that trials end early; a worker elsewhere would see them before it could."""
@@ -178,7 +186,9 @@ def launched(location: str | Path, *, wanted: bool) -> Iterator[Place]:
         return
     with _alone(cache_folder(where) / "launch") as cache:
         if cache is None:
-            raise ResultsError(f"{where}: another launch of this study runs on this machine; wait for it")
+            raise ResultsError(
+                f"{without_passwords(where)}: another launch of this study runs on this machine; wait for it"
+            )
         place = _copy(where, cache)
         with lease.Lease(place.mirror).held():
             place.fetch()
@@ -235,7 +245,9 @@ def made(location: str | Path) -> Iterator[Place]:
         return
     with _alone(cache_folder(where) / "made") as cache:
         if cache is None:
-            raise ResultsError(f"{where} is being prepared by another process of this machine; wait for it")
+            raise ResultsError(
+                f"{without_passwords(where)} is being prepared by another process of this machine; wait for it"
+            )
         place = Place(cache.resolve() / "store", where)
         there = place.mirror.read(_STORE)
         yield place

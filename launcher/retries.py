@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from launcher.provenance import without_passwords
 from launcher.results import ResultsError
 
 _PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
@@ -50,8 +51,8 @@ def repeated(work: Callable[[], None], seconds: float) -> Iterator[None]:
         while not over.wait(seconds):
             try:
                 work()
-            except StorageError as error:
-                print(f"{error}; trying again", file=sys.stderr)
+            except Exception as error:  # a full disk or a file that just went must not end what comes every few seconds
+                print(f"{first_line(error)}; trying again", file=sys.stderr)
 
     thread = threading.Thread(target=turn, daemon=True)
     thread.start()
@@ -72,4 +73,4 @@ def _may_pass(error: OSError) -> bool:
 
 def first_line(error: BaseException) -> str:
     """Say in short what an error says, or what it is."""
-    return str(error).partition("\n")[0][:300] or type(error).__name__
+    return without_passwords(str(error).partition("\n")[0][:300]) or type(error).__name__

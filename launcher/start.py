@@ -141,7 +141,7 @@ def run(
         return False
     finally:
         if stop_file.exists():
-            place.drop(stop_file)
+            place.tidy(stop_file)
 
 
 def schedule(order: Order, terminal: TextIO) -> Any:

@@ -14,6 +14,7 @@ import pytest
 import s3
 
 from launcher import mirror as mirror_module
+from launcher import retries
 from launcher.mirror import Mirror
 from launcher.retries import StorageError
 
@@ -207,3 +208,31 @@ def test_a_uri_that_is_none_is_said_so(uri: str, said: str, tmp_path: Path) -> N
 def test_a_bucket_that_is_none_is_said_so_at_once(bucket: s3.Bucket, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot be written \(x\).*bucket does not exist"):
         Mirror(bucket.uri("a").replace(bucket.name, "no-bucket"), tmp_path).write("x", b"")
+
+
+def test_a_file_that_goes_between_listing_and_reading_is_left_out(uri: str, tmp_path: Path, monkeypatch) -> None:
+    """Progress and seals of a running study come and go while somebody reads it."""
+    other = Mirror(uri, written(tmp_path / "a", x="one", y="two"))
+    other.push(["x", "y"])
+    reader = Mirror(uri, tmp_path / "b")
+    listed = reader.listing()
+    other.remove(["x"])
+    monkeypatch.setattr(reader, "listing", lambda under="": listed)
+    reader.pull()
+    assert reader.files() == ["y"]
+
+
+def test_what_is_repeated_goes_on_behind_any_error(capsys: pytest.CaptureFixture[str]) -> None:
+    turns, enough = [], threading.Event()
+
+    def work() -> None:
+        turns.append(1)
+        if len(turns) > 2:
+            enough.set()
+        raise OSError(errno.ENOSPC, "no space left at s3://KEY:SECRET@b/x")
+
+    with retries.repeated(work, 0.001):
+        assert enough.wait(60)
+    told = capsys.readouterr().err
+    assert "no space left" in told
+    assert "SECRET" not in told
