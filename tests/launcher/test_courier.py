@@ -239,4 +239,9 @@ def test_a_storage_that_is_gone_to_the_end_is_an_error_that_names_what_is_left(n
     monkeypatch.setattr(Mirror, "_put", gone)
     with pytest.raises(StorageError, match="what this attempt made stays in"):
         working.__exit__(None, None, None)
-    assert list(courier._base(node.job).glob(f"{NAME}-*/trials/{NAME}/checkpoints/*/sealed.json"))
+    monkeypatch.undo()
+    node.moves("first")
+    kept = f"{NAME}-*/trials/{NAME}/checkpoints/*/sealed.json"
+    assert list(courier._base(node.job).glob(kept))
+    with courier.at_work(courier.named({**node.job, "trial_id": "another"}), 0):
+        assert list(courier._base(node.job).glob(kept))  # nobody sweeps it away, though its worker is gone
