@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from launcher import address as addresses
-from launcher import local_ray, node, room, snapshot
+from launcher import devices, local_ray, node, room, snapshot
 from launcher.config import ConfigurationError
 
-DRIVER = "driver"
+DRIVER, DRIVER_CPUS = "driver", 0.01
+"""What the process that drives a trial asks Ray for: the resource of our heads, elsewhere hardly any of a CPU."""
 MOST = {"CPU": "most_cpus", "GPU": "most_gpus"}
 """Resources by which the head of a cluster that grows says how far; Ray's autoscaler tells it to nobody (2.60)."""
 _HELPER_BYTES = {"train": 1.0e9, "tune": 0.0}
@@ -192,53 +193,29 @@ def size(
     Raises:
         ConfigurationError: a trial needs more devices than the cluster, or a node of it, has.
     """
-    cpus, gpus = max(cluster.cpus, cluster.most.get("CPU", 0)), max(cluster.gpus, cluster.most.get("GPU", 0))
-    measured, use_gpu = measured_bytes or {}, gpus >= 1
+    use_gpu = max(cluster.gpus, cluster.most.get("GPU", 0)) >= 1
     asked = _part_of_gpu(gpus_per_worker)  # what cannot be is told without a GPU too
-    share = (asked or _measured_part(measured.get("GPU"), cluster.refused)) if use_gpu else 1.0
-    have, device = (int(gpus / share), "GPU") if use_gpu else (int(cpus) // cpus_per_worker, "CPU")
-    if workers > have:
-        raise ConfigurationError(
-            f"--workers {workers} needs {workers * share:g} {device}s for one trial, the cluster has "
-            f"{gpus if use_gpu else have:g}; use --workers {max(1, have)}"
-        )
+    share = (asked or _measured_part((measured_bytes or {}).get("GPU"), cluster.refused)) if use_gpu else 1.0
+    worker = devices.Worker(cpus_per_worker, share if use_gpu else 0.0)
+    there = devices.there(cluster.node_resources or (_whole(cluster),), worker, cluster.most)
+    devices.check(
+        there, worker, workers, driver_cpus=0.0 if cluster.has_driver_resource or backend == "tune" else DRIVER_CPUS
+    )
     if backend == "tune" and workers > 1:
         raise ConfigurationError(f"--workers {workers} needs --backend train; --backend tune runs one worker per trial")
-    each = share if use_gpu else cpus_per_worker
-    usable = _beside_each_other(cluster, workers, device, each, have) if on_one_node else have
-    process = measured.get("CPU", 0.0) * _MARGIN or _GUESSED_BYTES
+    usable = devices.beside_each_other(there, worker, workers) if on_one_node else there.slots
+    process = (measured_bytes or {}).get("CPU", 0.0) * _MARGIN or _GUESSED_BYTES
     need = room.Need(_HELPER_BYTES[backend], _GUESSED_BYTES if use_gpu else process, workers)
     allowed = max_concurrent if max_concurrent is not None else trials
     wanted = max(1, min(usable // workers, allowed, trials))
-    concurrent, limit = _with_memory(cluster, need, wanted, device, each, have)
-    return Sizing(workers, use_gpu, cpus_per_worker, concurrent, share, limit)
+    machines = room.machines(there.nodes, DRIVER, there.by_node)
+    held = room.trials(machines, need, wanted, to_come=there.to_come)
+    return Sizing(workers, use_gpu, cpus_per_worker, held, share, room.told(machines, need, held, wanted))
 
 
-def _beside_each_other(cluster: Cluster, workers: int, device: str, per_worker: float, have: int) -> int:
-    """Return how many workers there is room for when those of a trial share a node; machines that are to come are taken to fit.
-
-    Raises:
-        ConfigurationError: no node has devices for one trial, and none is to come.
-    """
-    nodes = cluster.node_resources or ({device: have * per_worker},)
-    slots = [int(node.get(device, 0) / per_worker) for node in nodes]
-    to_come = max(0, have - sum(slots)) if cluster.most else 0
-    if max(slots) < workers and not to_come:
-        raise ConfigurationError(
-            f"--workers {workers} with --out on another file system needs {workers * per_worker:g} {device}s on one node, the largest "
-            f"has {max(node.get(device, 0) for node in nodes):g}; use --workers {max(1, *slots)}, or an --out that all nodes share"
-        )
-    return sum(slot // workers * workers for slot in slots) + to_come
-
-
-def _with_memory(
-    cluster: Cluster, need: room.Need, wanted: int, device: str, per_worker: float, have: int
-) -> tuple[int, str]:
-    """Return how many of the wanted trials the memory holds, and why not all; nodes that are still to come hold theirs."""
-    whole = {"memory": cluster.memory_bytes, DRIVER: 1.0, device: have * per_worker}
-    there = room.machines(cluster.node_resources or (whole,), DRIVER, device, per_worker)
-    held = room.trials(there, need, wanted, to_come=max(0, have - sum(one.slots for one in there)))
-    return held, room.told(there, need, held, wanted)
+def _whole(cluster: Cluster) -> Mapping[str, float]:
+    """Take a cluster of which no nodes are told for one machine."""
+    return {"CPU": cluster.cpus, "GPU": cluster.gpus, "memory": cluster.memory_bytes, DRIVER: 1.0}
 
 
 def _part_of_gpu(asked: str) -> float | None:

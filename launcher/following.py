@@ -11,6 +11,7 @@ from launcher.attempts import Verdict
 from launcher.guard import Guard
 from launcher.places import Place
 from launcher.pruning import Pruner
+from launcher.retries import at_length
 
 
 class Listener(Protocol):
@@ -112,16 +113,16 @@ class Follower:
         """Note why Tune gave the trial up, unless its worker did so itself."""
         name = trial.config["trial_id"]
         try:
-            self.place.fetch(f"trials/{name}")
+            at_length(lambda: self.place.fetch(f"trials/{name}"))
             results.record_failure(self.folders[name], _reason(trial), attempts.LOST)
-            self.place.send()
+            at_length(self.place.send)
         except results.ResultsError as unwritable:
             self.halt(str(unwritable))
         self._ended(name)
 
     def _ended(self, name: str) -> None:
         try:
-            self.place.fetch(f"trials/{name}")
+            at_length(lambda: self.place.fetch(f"trials/{name}"))
         except results.ResultsError as unreachable:
             self.halt(str(unreachable))
         row = results.outcome(self.folders[name])

@@ -26,6 +26,12 @@ _CLOCK = ".clock"
 _SETTLED_SECONDS, _RENEWED_SECONDS, _LAPSED_SECONDS = 1.0, 20.0, 90.0
 
 
+class TakenOver(StorageError):
+    """Another launch runs the study since: what this one would write is of a state that is past."""
+
+    may_pass, exit_code = False, 130
+
+
 class Lease:
     """Holds a study on another file system for one launch: an object that is renewed, and lapses when nobody does so.
 
@@ -65,6 +71,18 @@ class Lease:
                 yield
         finally:
             self._give_back()
+
+    def check(self) -> None:
+        """Look whether the study is still held.
+
+        Raises:
+            TakenOver: it is not.
+        """
+        if self._lost or not self._is_ours():
+            raise TakenOver(
+                f"{self._mirror.shown}: another launch has taken this study over while this one was not heard of; it "
+                "goes on with what is there"
+            )
 
     def _give_back(self) -> None:
         """Free the study, also when the launch failed; why it did is what is to be told, not that the network is gone."""

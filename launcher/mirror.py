@@ -6,17 +6,16 @@ moved there. What was copied is remembered by size and time, so that only what c
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from launcher import retries
+from launcher import retries, uploads
 from launcher.provenance import without_passwords
 from launcher.results import write_json
 from launcher.retries import StorageError
@@ -24,15 +23,9 @@ from launcher.retries import StorageError
 if TYPE_CHECKING:
     from pyarrow import fs
 
-_BLOCK_BYTES = 1 << 23
 _AT_A_TIME = 16
-_OBJECT_STORES = ("s3", "gcs", "abfs")
 
 Result = TypeVar("Result")
-
-
-class Unreadable(StorageError):
-    """A file of this machine cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,7 @@ class Mirror:
             raise StorageError(
                 f"{without_passwords(uri)!r} cannot be reached ({retries.first_line(error)}); give a folder, or a URI that pyarrow knows "
                 "(s3://bucket/folder, gs://bucket/folder ...)"
-            ) from error
+            ) from None  # pyarrow's error has the whole URI, with its key
         self._base, self._was_met = base.rstrip("/"), False
         self._alike: dict[str, tuple[Stamp, Stamp]] = {}  # here, there
         if index is not None and index.is_file():
@@ -187,6 +180,11 @@ class Mirror:
             (self.folder / old).rename(self.folder / new)
         self._remember()
 
+    def keep(self, index: Path) -> None:
+        """Remember what is alike in a file from now on."""
+        self._index = index
+        self._remember()
+
     def _has(self, name: str, stamp: Stamp) -> bool:
         return name in self._alike and self._alike[name][1] == stamp and (self.folder / name).is_file()
 
@@ -209,7 +207,7 @@ class Mirror:
             except FileNotFoundError:
                 return False
             with source, temporary.open("wb") as file:
-                shutil.copyfileobj(source, file, _BLOCK_BYTES)
+                shutil.copyfileobj(source, file, uploads.BLOCK_BYTES)
             return True
 
         if not self._again(f"read ({name})", copy):
@@ -222,37 +220,14 @@ class Mirror:
         try:
             with path.open("rb") as file:
                 status = os.fstat(file.fileno())
-                self._again(f"written ({name})", lambda: self._put(name, _blocks(file)))
+                self._again(f"written ({name})", lambda: self._put(name, uploads.blocks(file)))
         except FileNotFoundError:
             return
-        self._alike[name] = (Stamp(status.st_size, status.st_mtime_ns), self.stamps([name])[name])
+        if there := self.stamps([name]).get(name):  # somebody else may have removed it
+            self._alike[name] = (Stamp(status.st_size, status.st_mtime_ns), there)
 
     def _put(self, name: str, blocks: Iterable[bytes]) -> None:
-        path = self._at(name)
-        # Interrupts reach the main thread alone: elsewhere they cannot end a file in its middle.
-        put = self._put_object if self._system.type_name in _OBJECT_STORES else self._put_file
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(put, path, blocks).result()
-
-    def _put_object(self, path: str, blocks: Iterable[bytes]) -> None:
-        """Write an object, which takes its name when its stream is closed; pyarrow has no other way to leave one."""
-        rest = iter(blocks)
-        first = list(itertools.islice(rest, 2))  # one block is read to its end before its object begins
-        try:
-            with self._system.open_output_stream(path) as sink:
-                for block in itertools.chain(first, rest):
-                    sink.write(block)
-        except Unreadable:
-            self._system.delete_file(path)  # not what was there, nor what is here
-            raise
-
-    def _put_file(self, path: str, blocks: Iterable[bytes]) -> None:
-        beside = f"{path}.{os.getpid()}.part"
-        self._system.create_dir(path.rpartition("/")[0], recursive=True)
-        with self._system.open_output_stream(beside) as sink:
-            for block in blocks:
-                sink.write(block)
-        self._system.move(beside, path)
+        uploads.put(self._system, self._at(name), blocks)
 
     def _move(self, name: str, target: str) -> None:
         self._system.create_dir(self._at(target).rpartition("/")[0], recursive=True)
@@ -278,20 +253,6 @@ class Mirror:
                 name: [[stamp.size, stamp.time] for stamp in both] for name, both in self._alike.items()
             }
             write_json(self._index, stamps)
-
-
-def _blocks(file: BinaryIO) -> Iterator[bytes]:
-    """Read a file of this machine.
-
-    Raises:
-        Unreadable: it cannot be; that is no matter of the network.
-    """
-    try:
-        file.seek(0)  # a second try begins anew
-        while block := file.read(_BLOCK_BYTES):
-            yield block
-    except OSError as error:
-        raise Unreadable(f"{file.name} cannot be read: {retries.first_line(error)}") from error
 
 
 def _stamp(info: fs.FileInfo) -> Stamp:

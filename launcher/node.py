@@ -204,5 +204,9 @@ def _version(package: str) -> str | None:
 
 
 def _first_line(error: BaseException) -> str:
-    told = f"{type(error).__name__}: {error}".strip().splitlines()
-    return told[0][:300]
+    told = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
+    if "://" not in told:
+        return told
+    from launcher.provenance import without_passwords  # where the storage is on another file system, pyarrow is there
+
+    return without_passwords(told)

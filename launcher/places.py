@@ -14,18 +14,20 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from launcher import lease
+from launcher import lease, leftovers
+from launcher.lease import Lease
 from launcher.mirror import Mirror, is_uri
 from launcher.provenance import without_passwords
 from launcher.reading import refuse_links
 from launcher.results import ResultsError
 from launcher.retries import StorageError, repeated
+from launcher.sending import rank
 
 _FOLLOWED_SECONDS = 5.0
 _STORE = "store.json"
@@ -42,11 +44,13 @@ class Place:
         folder: to read and write in.
         uri: of what it is a copy; None: it is the study itself.
         index: what the copy remembers.
+        lease: holds the study for this process; None: it only reads, or is told what to do by one that holds it.
     """
 
     folder: Path
     uri: str | None = None
     index: Path | None = None
+    lease: Lease | None = None
 
     @cached_property
     def mirror(self) -> Mirror:
@@ -68,6 +72,8 @@ class Place:
         """Copy files of this folder to there; without any, all that changed."""
         if self.uri is None:
             return
+        if self.lease is not None:
+            self.lease.check()
         names = [self._name(path) for path in paths] or self.mirror.changed(self.mirror.files())
         self.mirror.push(sorted(names, key=rank))
 
@@ -128,14 +134,6 @@ def is_light(name: str) -> bool:
     return not _HEAVY.match(name)
 
 
-def rank(name: str) -> int:
-    """Order files so that what says that others are whole comes last: seals of checkpoints, then ends of trials."""
-    file = name.rpartition("/")[2]
-    if file in ("result.json", "failure.json", "pruned.json"):
-        return 2
-    return int(file in ("sealed.json", "store.json", "audit.json", "study.json"))
-
-
 def of(location: str | Path) -> str | Path:
     """Return a location as the folder that it is, or as a URI; file:// is a folder like any other.
 
@@ -165,6 +163,11 @@ def cache_folder(uri: str) -> Path:
     return Path(home) / "lossgrid" / "studies" / f"{name}-{hashlib.sha256(uri.encode()).hexdigest()[:16]}"
 
 
+def work_folder(uri: str) -> Path:
+    """Return where attempts of a study on this machine have their folders."""
+    return cache_folder(uri) / "work"
+
+
 @contextmanager
 def launched(location: str | Path, *, wanted: bool) -> Iterator[Place]:
     """Have the folder of a study at hand for a launch; on another file system, as its only one.
@@ -190,7 +193,10 @@ def launched(location: str | Path, *, wanted: bool) -> Iterator[Place]:
                 f"{without_passwords(where)}: another launch of this study runs on this machine; wait for it"
             )
         place = _copy(where, cache)
-        with lease.Lease(place.mirror).held():
+        alone = Lease(Mirror(where, place.folder))
+        place = replace(place, lease=alone)
+        with alone.held():
+            leftovers.see_to(where, work_folder(where))
             place.fetch()
             place.mirror.pull("stores")
             place.drop_checkpoints_of_finished_trials()

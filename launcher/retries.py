@@ -13,12 +13,19 @@ from launcher.provenance import without_passwords
 from launcher.results import ResultsError
 
 _PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
+_LONG_SECONDS, _LONG_PAUSE_SECONDS = 240.0, 15.0
 
 Result = TypeVar("Result")
 
 
 class StorageError(ResultsError):
-    """The other file system cannot be reached, read or written to."""
+    """The other file system cannot be reached, read or written to.
+
+    Attributes:
+        may_pass: another try may help; also where access is refused: keys of a machine are renewed.
+    """
+
+    may_pass = True
 
 
 def again(work: Callable[[], Result], failed: str, *, patient: bool) -> Result:
@@ -40,6 +47,28 @@ def again(work: Callable[[], Result], failed: str, *, patient: bool) -> Result:
                 raise StorageError(f"{failed}: {first_line(error)}") from error
             time.sleep(pause)
     raise AssertionError("unreachable")
+
+
+def at_length(work: Callable[[], Result]) -> Result:
+    """Do something without which a study cannot go on: a network that is gone for some minutes is waited for.
+
+    Args:
+        work: what is done; it may have tried again for a while itself.
+
+    Raises:
+        StorageError: it failed for four minutes, or may not pass.
+    """
+    until, told = time.monotonic() + _LONG_SECONDS, False
+    while True:
+        try:
+            return work()
+        except StorageError as error:
+            if not error.may_pass or time.monotonic() >= until:
+                raise
+            if not told:
+                print(f"{first_line(error)}; trying again for {_LONG_SECONDS:.0f} s", file=sys.stderr)
+                told = True
+        time.sleep(_LONG_PAUSE_SECONDS)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -38,21 +38,19 @@ class Need:
 
 
 def machines(
-    resources: Iterable[Mapping[str, float]], driver: str, device: str, per_worker: float
+    resources: Sequence[Mapping[str, float]], driver: str, slots: Sequence[int]
 ) -> tuple[Machine, ...]:  # fmt: skip
     """Describe the nodes of a cluster.
 
     Args:
         resources: of each alive node, as Ray tells them.
         driver: the resource that drivers are placed by; where no node has it they may be anywhere.
-        device: "GPU" or "CPU".
-        per_worker: devices, or the part of one, that a worker gets.
+        slots: workers that the devices of each node hold.
     """
-    nodes = list(resources)
-    anywhere = not any(node.get(driver) for node in nodes)
+    anywhere = not any(node.get(driver) for node in resources)
     return tuple(
-        Machine(node.get("memory", 0.0), anywhere or bool(node.get(driver)), int(node.get(device, 0) / per_worker))
-        for node in nodes
+        Machine(node.get("memory", 0.0), anywhere or bool(node.get(driver)), held)
+        for node, held in zip(resources, slots, strict=True)
     )
 
 

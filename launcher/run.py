@@ -19,9 +19,9 @@ from ray import tune
 from ray.exceptions import RayActorError
 from ray.tune.schedulers import FIFOScheduler
 
-from launcher import attempts, courier, draining, preflight, results, waiting, working
+from launcher import attempts, courier, draining, preflight, results, retries, waiting, working
 from launcher.attempts import Verdict
-from launcher.cluster import DRIVER, Cluster, Sizing
+from launcher.cluster import DRIVER, DRIVER_CPUS, Cluster, Sizing
 from launcher.following import Follower, Listener
 from launcher.guard import Guard
 from launcher.interrupts import two_interrupts
@@ -80,10 +80,12 @@ def run(
     folders = {job["trial_id"]: Path(job["folder"]) for job in jobs}
     pruner = _pruner(stop_file.parent, folders) if early_stopping else None
     watcher = _Watcher(stop_file, fail_fast, listener, folders, pruner, place, guard)
-    driver: dict[str, float] = {DRIVER: 1} if cluster.has_driver_resource else {"CPU": 0.01}
-    may_drain = cluster.address is not None  # nobody takes away the machine that the study was started on
+    driver: dict[str, float] = {DRIVER: 1} if cluster.has_driver_resource else {"CPU": DRIVER_CPUS}
+    is_shared = (
+        cluster.address is not None
+    )  # nobody takes away the machine that the study was started on, or works there
     told = guard.told if guard is not None else None
-    more = {"may_drain": may_drain, "preflight": told, "refused": sorted(cluster.refused), "grows": bool(cluster.most)}
+    more = {"may_drain": is_shared, "waits": is_shared, "preflight": told, "refused": sorted(cluster.refused)}
     handed = _Jobs(ray.put({job["trial_id"]: {**job, **more} for job in jobs}))
     bundle = driver if backend == "train" else sizing.device
     request = functools.partial(_request, bundle=bundle, out=place.folder if told is not None else None)
@@ -217,7 +219,7 @@ def _attempt(
             job = {**job, "refused": sorted({*job["refused"], *unfit})}
             continue
         verdict = attempts.settle(folder, launch, error, memory_ran_out=memory.ran_out(), before=before)
-        place.send()
+        retries.at_length(place.send)
         if verdict is Verdict.AGAIN and backend == "tune":
             if attempts.was_preempted(folder):
                 raise _Moved(f"{job['trial_id']} goes on elsewhere: its node is taken away") from error

@@ -16,6 +16,7 @@ from rich.console import Console
 from launcher import address, apart, handover, progress, pruning, ray_file, results, trackers
 from launcher.config import ConfigurationError
 from launcher.places import Place
+from launcher.retries import StorageError, at_length
 from launcher.study import Prepared, Study, Trial
 
 _UNWRITABLE = (
@@ -128,7 +129,7 @@ def run(
                 if error.was_asked or stop_file.exists():
                     console.print(f"Ray broke down while trials stopped ({error})", markup=False, highlight=False)
                     return True
-                place.fetch("trials")
+                _see(place)
                 broke_down, in_vain = True, in_vain + 1 if _progress_of(out) == before else 0
                 if in_vain >= MAX_BREAKDOWNS:
                     told = f"Ray broke down {in_vain} times and no trial got further, last: {error}"
@@ -185,6 +186,14 @@ def schedule(order: Order, terminal: TextIO) -> Any:
                 backend=placing.backend, stop_file=order.stop_file, fail_fast=placing.fail_fast,
                 early_stopping=placing.early_stopping, listener=board, place=order.place, guard=guard,
             )  # fmt: skip
+
+
+def _see(place: Place) -> None:
+    """Look how the trials stand, which Ray can tell no more."""
+    try:
+        at_length(lambda: place.fetch("trials"))
+    except StorageError as error:
+        raise Halted(f"Ray broke down, and {error}; the same command goes on from the last checkpoints") from error
 
 
 def _gave_up(out: Path, why: str) -> Halted:

@@ -1,6 +1,7 @@
-"""A trial waits for its machines before Ray Train does: on a cluster that grows they may take minutes, or not come at all.
+"""A trial waits for its machines before Ray Train does.
 
-Ray Train waits as well, but hears of no stop meanwhile, and takes all of its helpers along.
+Those of a cluster that grows may take minutes, or not come at all; those of one that others use too may be taken. Ray
+Train waits as well, but hears of no stop meanwhile, and takes all of its helpers along.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def strategy(job: Mapping[str, Any]) -> str:
 def has_room(
     job: Mapping[str, Any], sizing: Sizing, report: Callable[[str], None], is_stopped: Callable[[], bool]
 ) -> bool:
-    """Wait until a cluster that grows has room for a trial; its demand makes the machines come.
+    """Wait until a cluster has room for a trial; its demand makes the machines of one that grows come.
 
     Args:
         job: of the trial.
@@ -34,7 +35,7 @@ def has_room(
     Returns:
         False: it is to stop.
     """
-    if not job.get("grows"):
+    if not job.get("waits"):  # Ray was started for this study alone, and has room for it
         return True
     from ray.util.placement_group import placement_group, remove_placement_group
 

@@ -102,6 +102,46 @@ def test_workers_that_must_share_a_node_and_cannot_are_refused_unless_machines_a
     assert cluster.size(nodes(2, 2, most={"GPU": 12.0}), 50, **asked).max_concurrent == 2
 
 
+ASKED = {"workers": 1, "backend": "tune", "max_concurrent": None}
+
+
+def test_what_a_worker_gets_is_of_one_node() -> None:
+    """Four GPUs on four nodes hold no worker of two; parts of a GPU are of one GPU."""
+    assert cluster.size(nodes(4, 3, 1), 50, gpus_per_worker="2", **ASKED).max_concurrent == 3
+    assert cluster.size(nodes(2), 50, gpus_per_worker="0.6", **ASKED).max_concurrent == 2
+    assert cluster.size(nodes(1, 1), 50, gpus_per_worker="0.3", **ASKED).max_concurrent == 6
+    assert cluster.size(nodes(12), 50, **ASKED).max_concurrent == 8  # each wants a CPU too
+
+
+@pytest.mark.parametrize(("gpus", "part", "workers", "said"), [
+    ((1, 1, 1, 1), "2", 1, "--gpus-per-worker 2 needs 2 GPUs on one node, the largest has 1; use --gpus-per-worker 1"),
+    ((2,), "0.6", 3, "--workers 3 with --gpus-per-worker 0.6: the nodes hold 2 of such workers, .* use --workers 2"),
+    ((3, 3), "2", 3, "--workers 3 with --gpus-per-worker 2: the nodes hold 2 of such workers, .* use --workers 2"),
+])  # fmt: skip
+def test_a_trial_that_would_wait_for_ever_is_refused(gpus: tuple, part: str, workers: int, said: str) -> None:
+    asked = {**ASKED, "backend": "train", "workers": workers}
+    with pytest.raises(ConfigurationError, match=said):
+        cluster.size(nodes(*gpus), 50, gpus_per_worker=part, **asked)
+    assert cluster.size(nodes(*gpus, most={"GPU": 64.0}), 50, gpus_per_worker=part, **asked).max_concurrent > 8
+
+
+def test_where_the_driver_of_a_trial_takes_of_the_cpus_not_all_of_them_are_for_its_workers() -> None:
+    def size(workers: int, has_driver_resource: bool = False, backend: str = "train") -> int:
+        there = Cluster("here", 2, 5, 0, 1e12, has_driver_resource, node_resources=({"CPU": 3.0}, {"CPU": 2.0}))
+        return cluster.size(there, 9, workers=workers, backend=backend, max_concurrent=None).max_concurrent
+
+    assert size(5, has_driver_resource=True) == 1
+    assert size(4) == 1
+    with pytest.raises(ConfigurationError, match=r"needs 5 CPUs for one trial beside the process that .* --workers 4"):
+        size(5)
+    assert size(1, backend="tune") == 5  # the driver trains
+
+
+def test_a_cluster_without_room_for_one_worker_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"no node of the cluster has room for a worker \(1 CPU\); give nodes"):
+        cluster.size(Cluster("here", 1, 0, 0, 1e12, False, node_resources=({"CPU": 0.0},)), 9, **ASKED)
+
+
 def test_a_cluster_that_is_gone_is_told_at_once() -> None:
     with socket.socket() as probe:  # bound and not listening: nobody answers, and nobody else takes the port
         probe.bind(("127.0.0.1", 0))

@@ -13,9 +13,10 @@ import pytest
 import s3
 import trials
 
-from launcher import courier
+from launcher import courier, leftovers, places, sending
 from launcher.mirror import Mirror
 from launcher.retries import StorageError
+from launcher.sending import Sender
 
 NAME = "mean-s1-00000000"
 
@@ -160,7 +161,7 @@ def test_a_checkpoint_that_is_dropped_before_it_can_be_held_is_left_out(node: No
             linked(source, target)
             shutil.rmtree(source.parent, ignore_errors=True)
 
-        monkeypatch.setattr(courier.os, "link", link)
+        monkeypatch.setattr("launcher.sending.os.link", link)
     assert not [name for name in node.keys() if "checkpoints" in name]
 
 
@@ -169,14 +170,14 @@ def test_an_attempt_that_was_given_up_for_dead_sends_nothing_any_more(node: Node
     working = courier.at_work(courier.named(node.job), 0)
     trials.interrupt(working.__enter__())
     node.bucket.write(attempts, b'{"attempts": 2}')  # another attempt, while this one was cut off
-    with pytest.raises(courier.Superseded):
+    with pytest.raises(sending.Superseded):
         working.__exit__(None, None, None)
     assert node.keys() == ["attempts.json"]
 
 
 def test_wishes_reach_the_worker(node: Node, monkeypatch) -> None:
     with courier.at_work(courier.named(node.job), 0) as near:
-        bringing = courier._Courier(node.job, near, Mirror(node.job["uri"], Path(near["out"])))
+        bringing = Sender(NAME, near, Mirror(node.job["uri"], Path(near["out"])))
         bringing.turn()
         assert not Path(near["stop_file"]).exists()
         node.bucket.write(f"{node.under}/.stop-1", b"")
@@ -228,20 +229,130 @@ def test_data_prepared_inside_of_the_study_are_copied_once_per_node(node: Node, 
     assert Path(near["store"]).is_relative_to(courier._base(node.job))
 
 
-def test_a_storage_that_is_gone_to_the_end_is_an_error_that_names_what_is_left(node: Node, monkeypatch) -> None:
-    monkeypatch.setattr("launcher.retries._PAUSES_SECONDS", ())
+def test_an_attempt_that_was_given_up_for_dead_while_it_sends_does_not_seal_and_removes_nothing(
+    node: Node, monkeypatch
+) -> None:
+    """The weights of a checkpoint may take minutes; another attempt begins meanwhile."""
+    attempts = f"{node.under}/trials/{NAME}/attempts.json"
+    node.bucket.write(f"{node.under}/trials/{NAME}/checkpoints/checkpoint-1/sealed.json", b'{"files": []}')
+    working = courier.at_work(courier.named(node.job), 0)
+    near = working.__enter__()
+    trials.interrupt(near)
+    shutil.rmtree(Path(near["folder"]) / "checkpoints" / "checkpoint-1", ignore_errors=True)
+    all_sent = Mirror._put
+
+    def put(mirror: Mirror, name: str, blocks: Any) -> None:
+        all_sent(mirror, name, blocks)
+        if name.endswith(".safetensors"):
+            node.bucket.write(attempts, b'{"attempts": 2}')
+
+    monkeypatch.setattr(Mirror, "_put", put)
+    with pytest.raises(sending.Superseded):
+        working.__exit__(None, None, None)
+    seals = [name for name in node.keys() if name.endswith("sealed.json")]
+    assert seals == ["checkpoints/checkpoint-1/sealed.json"]
+    assert [name for name in node.keys() if name.endswith(".safetensors")]
+
+
+def test_where_the_file_system_has_no_links_checkpoints_are_held_by_copies(node: Node, monkeypatch) -> None:
+    def refuses(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("launcher.sending.os.link", refuses)
+    with courier.at_work(courier.named(node.job), 0) as near:
+        trials.interrupt(near)
+    assert [name for name in node.keys() if name.endswith("sealed.json")]
+
+
+def test_what_cannot_be_held_is_said_in_one_message_that_names_what_is_left(node: Node, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
     working = courier.at_work(courier.named(node.job), 0)
     trials.interrupt(working.__enter__())
+    monkeypatch.setattr("launcher.sending._hold", full)
+    with pytest.raises(StorageError, match="No space left on device; what this attempt made stays in"):
+        working.__exit__(None, None, None)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.retries._PAUSES_SECONDS", ())
+    monkeypatch.setattr("launcher.retries._LONG_SECONDS", 0.0)
+
+
+def left_unsent(node: Node, finishes: bool) -> Path:
+    """Train where the network goes before anything was sent but the beginning of the attempt; return the folder."""
 
     def gone(*_: object) -> None:
         raise OSError("AWS Error NETWORK_CONNECTION")
 
-    monkeypatch.setattr(Mirror, "_put", gone)
-    with pytest.raises(StorageError, match="what this attempt made stays in"):
-        working.__exit__(None, None, None)
-    monkeypatch.undo()
-    node.moves("first")
-    kept = f"{NAME}-*/trials/{NAME}/checkpoints/*/sealed.json"
-    assert list(courier._base(node.job).glob(kept))
-    with courier.at_work(courier.named({**node.job, "trial_id": "another"}), 0):
-        assert list(courier._base(node.job).glob(kept))  # nobody sweeps it away, though its worker is gone
+    launched = {"launches": [{"started": "2026-01-01"}]}
+    node.bucket.write(f"{node.under}/trials/{NAME}/trial.json", json.dumps(launched).encode())
+    working = courier.at_work(courier.named(node.job), 0)
+    near = working.__enter__()
+    with pytest.MonkeyPatch.context() as cut:
+        cut.setattr(Mirror, "_put", gone)
+        (trials.run if finishes else trials.interrupt)(near)
+        with pytest.raises(StorageError, match="what this attempt made stays in"):
+            working.__exit__(None, None, None)
+    assert node.keys() == ["trial.json"]
+    return Path(near["out"])
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_an_attempt_could_not_send_the_next_one_on_its_machine_sends_and_goes_on_from(node: Node) -> None:
+    folder = left_unsent(node, finishes=False)
+    node.bucket.write(  # the next launch, and what it says of the attempt that it lost
+        f"{node.under}/trials/{NAME}/trial.json",
+        b'{"launches": [{"started": "2026-01-01"}, {"started": "2026-01-02"}]}',
+    )
+    lost = {"attempt": 1, "launch": "one", "class": "worker lost", "error": "no network", "by": "launcher"}
+    told = {**json.loads((folder / f"trials/{NAME}/attempts.json").read_text()), "open": False, "ended": [lost]}
+    node.bucket.write(f"{node.under}/trials/{NAME}/attempts.json", json.dumps(told).encode())
+    node.job["launch"] = "two"
+    with courier.at_work(courier.named(node.job), 0) as near:
+        assert not folder.exists()
+        assert node.json("attempts.json") == told
+        assert len(node.json("trial.json")["launches"]) == 2
+        assert trials.run(near)["resumed"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_trial_that_ended_and_could_not_be_sent_is_done_for_the_next_attempt_and_the_next_launch(node: Node) -> None:
+    folder = left_unsent(node, finishes=True)
+    done = (folder / f"trials/{NAME}/result.json").read_bytes()
+    leftovers.see_to(node.job["uri"], places.work_folder(node.job["uri"]))  # as a launch on this machine does
+    assert node.bucket.read(f"{node.under}/trials/{NAME}/result.json") == done
+    assert not folder.exists()
+    with courier.at_work(courier.named(node.job), 0) as near:
+        trials.run(near)
+    assert node.bucket.read(f"{node.under}/trials/{NAME}/result.json") == done
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("there", [
+    ("attempts.json", b'{"attempts": 2}'),  # another attempt
+    ("trial.json", b'{"launches": [{"started": "2026-01-02"}]}'),  # --fresh
+])  # fmt: skip
+def test_what_nobody_wants_any_more_is_not_sent_later(there: tuple[str, bytes], node: Node) -> None:
+    folder = left_unsent(node, finishes=True)
+    node.bucket.write(f"{node.under}/trials/{NAME}/{there[0]}", there[1])
+    leftovers.see_to(node.job["uri"], places.work_folder(node.job["uri"]))
+    assert "result.json" not in node.keys()
+    assert not folder.exists()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_still_cannot_be_sent_stays(node: Node, monkeypatch) -> None:
+    folder = left_unsent(node, finishes=True)
+
+    def gone(*_: object) -> None:
+        raise OSError("AWS Error NETWORK_CONNECTION")
+
+    with pytest.MonkeyPatch.context() as cut:
+        cut.setattr(Mirror, "_put", gone)
+        leftovers.see_to(node.job["uri"], places.work_folder(node.job["uri"]))
+    assert (folder / f"trials/{NAME}/result.json").is_file()
+    leftovers.see_to(node.job["uri"], places.work_folder(node.job["uri"]))
+    assert "result.json" in node.keys()

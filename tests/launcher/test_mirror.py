@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 import s3
 
-from launcher import mirror as mirror_module
-from launcher import retries
+from launcher import retries, uploads
 from launcher.mirror import Mirror
 from launcher.retries import StorageError
 
@@ -143,7 +142,7 @@ def test_a_file_is_never_seen_in_part_where_writing_is_no_single_step(tmp_path: 
         yield b"half of"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("launcher.mirror._blocks", breaks)
+    monkeypatch.setattr("launcher.uploads.blocks", breaks)
     with pytest.raises(KeyboardInterrupt):
         mirror.push(["x"])
     assert (tmp_path / "there" / "x").read_text() == "one"
@@ -160,7 +159,7 @@ def test_an_interrupt_cannot_end_an_object_in_its_middle(blocks: int, bucket: s3
                 os.kill(os.getpid(), signal.SIGINT)
             yield b"two" * 2**21
 
-    monkeypatch.setattr("launcher.mirror._blocks", interrupted)
+    monkeypatch.setattr("launcher.uploads.blocks", interrupted)
     with pytest.raises(KeyboardInterrupt):
         mirror.push(["x"])
     for thread in threading.enumerate():  # it may have come while the thread that writes was being started
@@ -186,8 +185,8 @@ def test_a_file_that_cannot_be_read_to_its_end_leaves_no_part_of_it(
                 raise OSError(errno.EIO, "the disk is damaged")
             return b"half of" * 2**20
 
-    all_read = mirror_module._blocks
-    monkeypatch.setattr(mirror_module, "_blocks", lambda file: all_read(Disk(file.name)))
+    all_read = uploads.blocks
+    monkeypatch.setattr(uploads, "blocks", lambda file: all_read(Disk(file.name)))
     with pytest.raises(StorageError, match=r"x cannot be read: .*the disk is damaged"):
         mirror.push(["x"])
     assert [bucket.read(f"{under}/{name}") for name in bucket.keys(under)] == left

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import s3
 
-from launcher import lease, live, places, results
+from launcher import lease, live, places, results, sending
 from launcher.results import ResultsError
 
 
@@ -109,6 +109,18 @@ def test_the_study_of_a_launch_that_was_killed_on_this_machine_is_free_at_once(
     bucket.write(f"studies/{tmp_path.name}/.lock", json.dumps(said).encode())
     with places.launched(uri, wanted=True):
         pass
+
+
+def test_a_launch_whose_study_was_taken_over_writes_nothing_there_any_more(
+    uri: str, tmp_path: Path, bucket: s3.Bucket
+) -> None:
+    under = f"studies/{tmp_path.name}"
+    with places.launched(uri, wanted=True) as place:
+        (place.folder / "results.csv").write_text("mine")
+        bucket.write(f"{under}/.lock", b'{"id": "another"}')
+        with pytest.raises(lease.TakenOver, match="another launch has taken this study over"):
+            place.send()
+        assert bucket.keys(under) == [".lock"]
 
 
 def test_a_launch_whose_study_was_taken_over_stops_as_by_ctrl_c_and_keeps_the_others_lease(
@@ -218,4 +230,4 @@ def test_files_are_named_as_their_user_knows_them() -> None:
     ],
 )
 def test_what_says_that_others_are_whole_is_sent_behind_them(name: str, place: int) -> None:
-    assert places.rank(name) == place
+    assert sending.rank(name) == place

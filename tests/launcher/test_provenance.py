@@ -44,6 +44,19 @@ def test_passwords_in_addresses_are_hidden_inside_json_and_nothing_else_is() -> 
     assert provenance.without_passwords(text) == text.replace("S3CRET", "***")
 
 
+@pytest.mark.parametrize(("text", "kept"), [
+    ("s3://KEY:S3/CR ET@bucket/x gives no bucket", "s3://KEY:***@bucket/x gives no bucket"),
+    ("s3://KEY:S3@CR@bucket/x", "s3://KEY:***@bucket/x"),
+    ("s3://KEY:12345S3CRET@bucket", "s3://KEY:***@bucket"),
+    ("s3://KEY:12/S3CRET@bucket", "s3://KEY:***@bucket"),
+    ("tcp://10.0.0.1:6379 for me@here", "tcp://10.0.0.1:6379 for me@here"),
+    ("ray://h:10001, me@here", "ray://h:10001, me@here"),
+    ("s3://bucket/x: write to me@here", "s3://bucket/x: write to me@here"),
+])  # fmt: skip
+def test_a_password_that_was_not_encoded_is_hidden_and_ports_are_not(text: str, kept: str) -> None:
+    assert provenance.without_passwords(text) == kept
+
+
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_a_launch_says_with_what_code_it_is_made_and_keeps_each_patch_once(tmp_path: Path) -> None:
     code, out = tmp_path / "code", tmp_path / "out"

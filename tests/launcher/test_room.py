@@ -21,10 +21,11 @@ def sized(
         "head:6379",
         len(nodes),
         total["CPU"],
-        total["GPU"] if gpus is None else gpus,
+        total["GPU"],
         total["memory"],
         True,
         node_resources=nodes,
+        most={} if gpus is None else {"GPU": gpus},
     )
     return cluster.size(there, 1000, workers=workers, backend=backend, max_concurrent=None)
 

@@ -1,0 +1,204 @@
+"""Sends what one attempt at a trial writes to the file system of its study, in an order that is whole at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Set
+from pathlib import Path
+from typing import Any
+
+from launcher import retries
+from launcher.mirror import Mirror
+from launcher.retries import StorageError
+
+UNSENT = ".unsent"
+"""Marks the folder of an attempt that could not send all: somebody may want what is in it. Says what was sent."""
+_SEAL = "/sealed.json"
+_CHECKPOINT = re.compile(r"^(trials/[^/]+/checkpoints/[^/]+)/")
+_SENT = ("trials", "audits", "tensorboard")
+_NOT_SENT = ("/prune", "/trial.json", "/trial.conf")
+
+
+class Superseded(StorageError):
+    """Another attempt at this trial has begun: this one was given up for dead, and sends nothing any more."""
+
+    may_pass = False
+
+
+class Sender:
+    """Sends what the worker of a trial has written, and brings it the wish to stop."""
+
+    def __init__(self, trial_id: str, near: Mapping[str, Any], mirror: Mirror) -> None:
+        self._trial, self._near, self._mirror = f"trials/{trial_id}", near, mirror
+        self._sending, self._attempts = mirror.folder / ".sending", f"{self._trial}/attempts.json"
+        self._superseded: Superseded | None = None
+
+    def turn(self) -> None:
+        """Send once, and look for wishes."""
+        if self._superseded is not None:
+            return
+        wishes = [Path(self._near["stop_file"]), Path(self._near["folder"]) / "prune"]
+        try:
+            take_wishes(self._mirror, wishes)
+            self._send()
+        except Superseded as superseded:
+            self._superseded = superseded
+            wishes[0].touch()  # its work is for nothing
+
+    def last(self) -> None:
+        """Send what is left; a study of a week is not lost to a network that is gone for some minutes.
+
+        Raises:
+            StorageError: it cannot be sent.
+            Superseded: nothing may be sent any more.
+        """
+        if self._superseded is not None:
+            raise self._superseded
+        try:
+            retries.at_length(self._send)
+        except Superseded:
+            raise
+        except (StorageError, OSError) as error:
+            told = f"{retries.first_line(error)}; what this attempt made stays in {self._mirror.folder}"
+            try:
+                self._mirror.keep(self._mirror.folder / UNSENT)
+            except OSError as also:
+                told += f" until another attempt begins there ({retries.first_line(also)})"
+            raise StorageError(told) from error
+
+    def take_over(self) -> None:
+        """Send what an attempt that ended long ago could not, unless another one has begun since.
+
+        Raises:
+            StorageError: it cannot be sent.
+            Superseded: another one has.
+        """
+        if not self._launches() <= self._launches(there=True):
+            raise Superseded(
+                f"{self._trial}: what an earlier attempt could not send is of trials that were begun again"
+            )
+        there, here = self._begun(there=True), self._begun()
+        # What the launch has said of its end since is not undone.
+        is_told = there.get("attempts") == here.get("attempts") and not there.get("open")
+        self._send(without={self._attempts} if is_told else set())
+
+    def _send(self, without: Set[str] = frozenset()) -> None:
+        """Send what changed, in the order that makes what is there whole at any moment; then drop what is gone."""
+        mirror, held = self._mirror, self._held()
+        changed = set(mirror.changed(whole(mirror))) - without
+        gone = [name for name in mirror.gone() if name not in held]
+        if held or changed or gone:
+            self._check()
+            # That an attempt was begun is told before what it made: without it, the next one would not count this one.
+            begun = changed & {self._attempts}
+            mirror.push(begun)
+            self._push(held, self._sending)
+            self._push(changed - begun)
+            self._remove(gone)
+        shutil.rmtree(self._sending, ignore_errors=True)
+
+    def _push(self, names: Iterable[str], source: Path | None = None) -> None:
+        """Send files; one that makes others count only as long as no other attempt has begun: the others may take minutes."""
+        for name in sorted(names, key=lambda name: (rank(name), name)):
+            if rank(name):
+                self._check()
+            self._mirror.push([name], source)
+
+    def _remove(self, names: Iterable[str]) -> None:
+        """Remove files there, seals first."""
+        for name in sorted(names, key=lambda name: not name.endswith(_SEAL)):
+            if name.endswith(_SEAL):
+                self._check()
+            self._mirror.remove([name])
+
+    def _held(self) -> list[str]:
+        """Hold the sealed checkpoints that are to be sent by links: training drops them, perhaps sooner than they are sent."""
+        names = []
+        shutil.rmtree(self._sending, ignore_errors=True)  # of a turn that failed
+        for seal in self._mirror.changed(name for name in self._mirror.files("trials") if name.endswith(_SEAL)):
+            files = self._mirror.files(str(checkpoint(seal)))
+            try:
+                for name in files:
+                    (self._sending / name).parent.mkdir(parents=True, exist_ok=True)
+                    _hold(self._mirror.folder / name, self._sending / name)
+                wanted = json.loads((self._sending / seal).read_text(encoding="utf-8"))["files"]
+            except FileNotFoundError:
+                continue  # it was dropped just now; a newer one comes at the next turn
+            if {f"{checkpoint(seal)}/{name}" for name in wanted} <= set(files):
+                names += files
+        return names
+
+    def _check(self) -> None:
+        """Look whether a later attempt has begun: this one may have been cut off from all but the storage.
+
+        Raises:
+            Superseded: it has.
+        """
+        mine = self._begun()
+        if mine and self._begun(there=True).get("attempts", 0) > mine["attempts"]:
+            raise Superseded(f"{self._trial}: another attempt has begun since; nothing more of this one is kept")
+
+    def _begun(self, *, there: bool = False) -> Mapping[str, Any]:
+        """Read which attempts have been begun."""
+        return self._json(self._attempts, there=there)
+
+    def _launches(self, *, there: bool = False) -> set[str]:
+        """Read which launches the trial was handed to: none twice, so that they tell a trial from one begun again."""
+        return {
+            json.dumps(one.get("started"))
+            for one in self._json(f"{self._trial}/trial.json", there=there).get("launches", ())
+        }
+
+    def _json(self, name: str, *, there: bool) -> Mapping[str, Any]:
+        here = self._mirror.folder / name
+        content = self._mirror.read(name) if there else here.read_bytes() if here.is_file() else None
+        return json.loads(content or b"{}")
+
+
+def rank(name: str) -> int:
+    """Order files so that what says that others are whole comes last: seals of checkpoints, then ends of trials."""
+    file = name.rpartition("/")[2]
+    if file in ("result.json", "failure.json", "pruned.json"):
+        return 2
+    return int(file in ("sealed.json", "store.json", "audit.json", "study.json"))
+
+
+def checkpoint(name: str) -> str | None:
+    """Return the checkpoint that a file belongs to; None: it is of none."""
+    match = _CHECKPOINT.match(name)
+    return match.group(1) if match else None
+
+
+def whole(mirror: Mirror) -> list[str]:
+    """Name the files of a trial, its audits and its curves that may be sent as they are now.
+
+    Checkpoints are held, and what the launch says of a trial is not for its worker to say.
+    """
+
+    def is_whole(name: str) -> bool:
+        if name.startswith("audits/"):
+            return (mirror.folder / name).with_name("audit.json").is_file()
+        return checkpoint(name) is None and not name.endswith(_NOT_SENT)
+
+    return [name for part in _SENT for name in mirror.files(part) if is_whole(name)]
+
+
+def take_wishes(mirror: Mirror, paths: list[Path]) -> None:
+    """Make here the files that are there."""
+    names = {path.relative_to(mirror.folder).as_posix(): path for path in paths}
+    for name in mirror.stamps(names):
+        names[name].parent.mkdir(parents=True, exist_ok=True)
+        names[name].touch()
+
+
+def _hold(path: Path, link: Path) -> None:
+    """Keep the content of a file although it may be removed: by a link, or a copy where the file system has none."""
+    try:
+        os.link(path, link)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(path, link)
