@@ -40,7 +40,7 @@ class Board:
         self.rows: dict[str, dict[str, Any]] = {name: dict(row) for name, row in rows.items()}
         self._began: dict[str, float] = {}
         self._started = time.monotonic()
-        self._note = ""
+        self._note, self._told_waiting = "", False
         self._live = Live(
             get_renderable=self.table,
             console=console,
@@ -65,9 +65,13 @@ class Board:
         self.rows[trial_id]["status"] = "running"
 
     def waiting(self, trial_id: str) -> None:
-        """Note that a trial waits for machines."""
+        """Note that a trial waits for machines; without a live table say so of the first."""
         self._began.pop(trial_id, None)
         self.rows[trial_id]["status"] = "waiting"
+        if not self._told_waiting and not self.console.is_terminal:
+            told = f"{trial_id} waits: others hold the devices that it wants, or the machines are still to come"
+            self.console.print(told, markup=False, highlight=False)
+        self._told_waiting = True
 
     @property
     def unfinished(self) -> int:

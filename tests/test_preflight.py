@@ -19,7 +19,17 @@ from small_cluster import SmallCluster
 pytestmark = [pytest.mark.cluster, pytest.mark.ray]
 
 STUDY = ("--set", "seed=1", "--set", "num_train_epochs=2", "--set", "groups=group")
-GOOD, ALONE, LATE = (f"127.0.8.{number}" for number in range(1, 4))
+GOOD, ALONE, LATE, TAKEN = (f"127.0.8.{number}" for number in range(1, 5))
+_OTHER = """
+import logging, ray
+ray.init(address={address!r}, log_to_driver=False, logging_level=logging.ERROR)
+class Other:
+    pass
+other = ray.remote(num_cpus=1)(Other).remote()
+ray.get(other.__ray_ready__.remote())
+print("held", flush=True)
+input()
+"""
 _WORKERS = """
 import json, logging, ray
 from ray.util.state import list_actors
@@ -75,6 +85,35 @@ def test_a_study_that_waits_for_machines_ends_at_one_ctrl_c(
         running.kill()
     assert running.returncode == 130, told
     assert "interrupted; to go on:" in told
+
+
+@pytest.fixture
+def taken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallCluster]:
+    """A cluster that does not grow, and somebody else on it who holds its one CPU."""
+    started = SmallCluster(environment(tmp_path_factory.mktemp("home")))
+    started.add(TAKEN)
+    other = subprocess.Popen(
+        [sys.executable, "-c", _OTHER.format(address=started.address)], env=started.environment, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+    yield started
+    other.communicate()
+    started.end()
+
+
+def test_a_study_that_waits_for_what_others_hold_ends_at_one_ctrl_c(
+    taken: SmallCluster, data: Path, tmp_path: Path
+) -> None:
+    running = taken.launch(tmp_path / "out", data, *STUDY, "--set", "reduction=mean", "--backend", "train")
+    try:
+        until(running, [], "waits: others hold the devices that it wants")
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=DEADLINE_SECONDS)
+    finally:
+        running.kill()
+    assert running.returncode == 130, told
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a mount of its own for a process needs root")
