@@ -12,7 +12,7 @@ from typing import TypeVar
 from launcher.provenance import without_passwords
 from launcher.results import ResultsError
 
-_PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
+_PAUSES_SECONDS, _SHORT_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0), 30.0
 _LONG_SECONDS, _LONG_PAUSE_SECONDS = 240.0, 15.0
 
 Result = TypeVar("Result")
@@ -31,6 +31,8 @@ class StorageError(ResultsError):
 def again(work: Callable[[], Result], failed: str, *, patient: bool) -> Result:
     """Do something over the network; what fails is tried again for half a minute.
 
+    One try may take longer: where nobody answers at all, pyarrow itself gives up after 100 seconds (measured with S3).
+
     Args:
         work: what is done.
         failed: what is said when it fails to the end, beside the reason.
@@ -39,11 +41,12 @@ def again(work: Callable[[], Result], failed: str, *, patient: bool) -> Result:
     Raises:
         StorageError: it failed to the end.
     """
+    until = time.monotonic() + _SHORT_SECONDS
     for pause in (*(_PAUSES_SECONDS if patient else ()), None):
         try:
             return work()
         except OSError as error:
-            if pause is None or not _may_pass(error):
+            if pause is None or not _may_pass(error) or time.monotonic() >= until:
                 raise StorageError(f"{failed}: {first_line(error)}") from error
             time.sleep(pause)
     raise AssertionError("unreachable")
@@ -60,10 +63,11 @@ def at_length(work: Callable[[], Result]) -> Result:
     """
     until, told = time.monotonic() + _LONG_SECONDS, False
     while True:
+        is_last = time.monotonic() >= until  # by when a try begins: it may itself take longer than the network was gone
         try:
             return work()
         except StorageError as error:
-            if not error.may_pass or time.monotonic() >= until:
+            if not error.may_pass or is_last:
                 raise
             if not told:
                 print(f"{first_line(error)}; trying again for {_LONG_SECONDS:.0f} s", file=sys.stderr)
