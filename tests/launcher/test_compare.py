@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import s3
 from click.testing import CliRunner, Result
 from scipy import stats
 
@@ -18,6 +19,7 @@ from launcher.agreement import agree
 from launcher.cli import cli
 from launcher.comparisons import comparisons, group_comparisons
 from launcher.matching import Match, match
+from launcher.mirror import Mirror
 from launcher.reading import ResultsError
 from launcher.tallies import tally
 from launcher.two_studies import Side
@@ -269,3 +271,20 @@ def test_the_comparison_only_reads(folders: tuple[Path, Path]) -> None:
     before = sorted((path, path.stat().st_mtime_ns) for folder in folders for path in folder.rglob("*"))
     comparing.compare(open_study(folders[0]), open_study(folders[1]), folders, wanted=["A=mean,B=mean"])
     assert before == sorted((path, path.stat().st_mtime_ns) for folder in folders for path in folder.rglob("*"))
+
+
+def test_studies_in_a_bucket_compare_as_those_in_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with s3.bucket() as bucket:
+        for name in ("mean", "sum"):
+            write_study(only(name), tmp_path / name)
+            mirror = Mirror(bucket.uri(name), tmp_path / name)
+            mirror.push(mirror.files())
+        there = run(bucket.uri("mean"), tmp_path / "sum", "--json")
+        both = run(bucket.uri("mean"), bucket.uri("sum"), "--json")
+    assert there.exit_code == 0, there.exception
+    here = json.loads(run(tmp_path / "mean", tmp_path / "sum", "--json").stdout)
+    for said in (there, both):
+        told = json.loads(said.stdout)
+        assert {**told, "a": None, "b": None} == {**here, "a": None, "b": None}
+        assert "endpoint_override" in json.dumps(told["a"])
