@@ -77,6 +77,8 @@ def main() -> None:
               help="Run the baseline's first trial N times in all: how far do equal runs differ?")  # fmt: skip
 @click.option("--gpus-per-worker", metavar="F", default="1", show_default=True,
               help="Part of a GPU for one worker: 0.25 lets four trials share one; auto: by the memory of finished trials.")  # fmt: skip
+@click.option("--cpus-per-worker", metavar="F", default="1", show_default=True,
+              help="CPUs, and so threads, of one worker; or a part of one, as in 0.5, where a GPU does the work.")  # fmt: skip
 @click.option("--early-stopping", is_flag=True,
               help="End trials early that are behind others in validation loss per label (ASHA); they can go on later.")  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="Run trials again that failed before.")

@@ -21,7 +21,7 @@ _HELPER_BYTES = {"train": 1.0e9, "tune": 0.0}
 """Memory of the processes with which Ray Train helps one concurrent trial, all where its driver is (benchmarks/cluster_scale.py)."""
 _GUESSED_BYTES = 1.5e9
 """Memory of one worker before any trial has been measured."""
-_MARGIN, _MAX_TRIALS_PER_GPU = 1.25, 8
+_MARGIN, _MAX_TRIALS_PER_GPU, _MOST_CPUS = 1.25, 8, 1024
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -76,18 +76,23 @@ class Sizing:
     Attributes:
         workers: workers of one trial.
         use_gpu: one GPU for each worker.
-        cpus_per_worker: CPUs, and so threads, of one worker.
+        cpus_per_worker: CPUs of one worker, or a part of one.
         max_concurrent: trials at a time.
-        gpus_per_worker: part of a GPU that one worker gets, or several.
+        gpus_per_worker: part of a GPU that one worker gets, or all of it.
         limit: why fewer trials run at a time than there are devices for; "": they do not.
     """
 
     workers: int
     use_gpu: bool
-    cpus_per_worker: int
+    cpus_per_worker: float
     max_concurrent: int
     gpus_per_worker: float = 1.0
     limit: str = ""
+
+    @property
+    def threads(self) -> int:
+        """Threads of one worker."""
+        return max(1, int(self.cpus_per_worker))
 
     @property
     def device(self) -> dict[str, float]:
@@ -171,7 +176,7 @@ def size(
     max_concurrent: int | None,
     gpus_per_worker: str = "1",
     measured_bytes: Mapping[str, float] | None = None,
-    cpus_per_worker: int = 1,
+    cpus_per_worker: str = "1",
     on_one_node: bool = False,
 ) -> Sizing:
     """Decide how many trials run at a time.
@@ -185,9 +190,9 @@ def size(
         workers: of one trial.
         backend: "train" or "tune".
         max_concurrent: upper bound; None: as many as there is room for.
-        gpus_per_worker: a number, or "auto".
+        gpus_per_worker: a part of a GPU, "1" or "auto".
         measured_bytes: highest memory of finished trials, by "CPU" and "GPU"; without it a guess stands in.
-        cpus_per_worker: CPUs, and so threads, of one worker.
+        cpus_per_worker: a part of a CPU, or a whole number, which is that of its threads.
         on_one_node: the workers of a trial have to share a node (launcher.waiting.strategy).
 
     Raises:
@@ -196,7 +201,8 @@ def size(
     use_gpu = max(cluster.gpus, cluster.most.get("GPU", 0)) >= 1
     asked = _part_of_gpu(gpus_per_worker)  # what cannot be is told without a GPU too
     share = (asked or _measured_part((measured_bytes or {}).get("GPU"), cluster.refused)) if use_gpu else 1.0
-    worker = devices.Worker(cpus_per_worker, share if use_gpu else 0.0)
+    cpus = _cpus(cpus_per_worker)
+    worker = devices.Worker(cpus, share if use_gpu else 0.0)
     there = devices.there(cluster.node_resources or (_whole(cluster),), worker, cluster.most)
     devices.check(
         there, worker, workers, driver_cpus=0.0 if cluster.has_driver_resource or backend == "tune" else DRIVER_CPUS
@@ -210,7 +216,7 @@ def size(
     wanted = max(1, min(usable // workers, allowed, trials))
     machines = room.machines(there.nodes, DRIVER, there.by_node)
     held = room.trials(machines, need, wanted, to_come=there.to_come)
-    return Sizing(workers, use_gpu, cpus_per_worker, held, share, room.told(machines, need, held, wanted))
+    return Sizing(workers, use_gpu, cpus, held, share, room.told(machines, need, held, wanted))
 
 
 def _whole(cluster: Cluster) -> Mapping[str, float]:
@@ -222,13 +228,30 @@ def _part_of_gpu(asked: str) -> float | None:
     """Return the part of a GPU for one worker; None: by what was measured."""
     if asked == "auto":
         return None
-    try:
-        part = float(asked)
-    except ValueError:
-        part = 0.0
-    if not (0 < part < 1 or part in range(1, 65)):
-        raise ConfigurationError(f"--gpus-per-worker {asked}: give a part of a GPU as in 0.25, a whole number, or auto")
+    part = _number(asked)
+    if not 0 < part <= 1:
+        raise ConfigurationError(
+            f"--gpus-per-worker {asked}: give a part of a GPU as in 0.25, 1, or auto; a worker trains on one GPU, and "
+            "--workers N shares each update of a trial among N"
+        )
     return part
+
+
+def _cpus(asked: str) -> float:
+    cpus = _number(asked)
+    if not (0 < cpus < 1 or cpus in range(1, _MOST_CPUS + 1)):
+        raise ConfigurationError(
+            f"--cpus-per-worker {asked}: give a whole number up to {_MOST_CPUS}, that of the threads of a worker, or a "
+            "part of a CPU as in 0.5"
+        )
+    return cpus
+
+
+def _number(asked: str) -> float:
+    try:
+        return float(asked)
+    except ValueError:
+        return 0.0
 
 
 def _measured_part(measured_bytes: float | None, refused: frozenset[str]) -> float:

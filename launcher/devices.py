@@ -7,17 +7,20 @@ from dataclasses import dataclass
 
 from launcher.config import ConfigurationError
 
+_ROUNDING = 1e-6
+"""Ray counts in ten thousandths of a CPU; 1 / (1 / 3) is not 3 in floating point."""
+
 
 @dataclass(frozen=True)
 class Worker:
     """What one worker asks Ray for.
 
     Attributes:
-        cpus: whole ones.
-        gpus: a part of one GPU, or whole ones; 0: it trains on CPUs.
+        cpus: whole ones, or a part of one.
+        gpus: a part of one GPU, or all of it; 0: it trains on CPUs.
     """
 
-    cpus: int
+    cpus: float
     gpus: float
 
     @property
@@ -37,10 +40,10 @@ class Worker:
             node: its resources.
             any_cpus: its CPUs are not known, and taken to do.
         """
-        by_cpu, gpus = int(node.get("CPU", 0.0)) // self.cpus, int(node.get("GPU", 0.0))
+        by_cpu = int(node.get("CPU", 0.0) / self.cpus + _ROUNDING)
         if not self.gpus:
             return by_cpu
-        by_gpu = gpus * int(1 / self.gpus + 1e-9) if self.gpus < 1 else gpus // int(self.gpus)
+        by_gpu = int(node.get("GPU", 0.0)) * int(1 / self.gpus + _ROUNDING)
         return by_gpu if any_cpus else min(by_cpu, by_gpu)
 
 
@@ -97,24 +100,21 @@ def check(there: There, worker: Worker, workers: int, *, driver_cpus: float) -> 
         have = min(_beside_the_driver(there, worker, driver_cpus), default=have)
     if workers <= have:
         return
-    largest = max((node.get(worker.device, 0.0) for node in there.nodes), default=0.0)
-    if not have and worker.gpus > 1 and largest:
-        raise ConfigurationError(
-            f"--gpus-per-worker {worker.gpus:g} needs {worker.gpus:g} GPUs on one node, the largest has {largest:g}; "
-            f"use --gpus-per-worker {largest:g}, or more workers of fewer GPUs each (--workers)"
-        )
     if not have:
-        wanted = f"{worker.gpus:g} GPU and {worker.cpus} CPU" if worker.gpus else f"{worker.cpus} CPU"
+        wanted = f"{worker.gpus:g} GPU and {worker.cpus:g} CPU" if worker.gpus else f"{worker.cpus:g} CPU"
+        largest = max((node.get("CPU", 0.0) for node in there.nodes), default=0.0)
         raise ConfigurationError(
-            f"no node of the cluster has room for a worker ({wanted}); give nodes more (ray start --num-cpus --num-gpus)"
+            f"no node has room for a worker ({wanted}), the largest has {largest:g} CPU; give nodes more (ray start "
+            "--num-cpus --num-gpus), or a worker less (--cpus-per-worker)"
         )
-    if worker.gpus not in (0, 1):
+    beside = " beside the process that drives the trial" if have < there.slots else ""
+    if worker.gpus not in (0, 1) or worker.cpus != 1:
+        each = f"--cpus-per-worker {worker.cpus:g}" + (f" and --gpus-per-worker {worker.gpus:g}" if worker.gpus else "")
         raise ConfigurationError(
-            f"--workers {workers} with --gpus-per-worker {worker.gpus:g}: the nodes hold {have} of such workers, each "
-            f"with its GPUs, or its part of one, on one node; use --workers {have}"
+            f"--workers {workers} with {each}: the nodes hold {have} of such workers{beside}, each on one node and "
+            f"{'its part of a GPU on one GPU' if worker.gpus else 'with all its CPUs'}; use --workers {have}"
         )
     total = sum(node.get(worker.device, 0.0) for node in there.nodes)
-    beside = " beside the process that drives the trial" if have < there.slots else ""
     raise ConfigurationError(
         f"--workers {workers} needs {workers * worker.each:g} {worker.device}s for one trial{beside}, the cluster has "
         f"{max(total, have * worker.each):g}; use --workers {have}"

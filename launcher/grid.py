@@ -57,6 +57,7 @@ class Request:
     fresh: bool = False
     fail_fast: bool = False
     gpus_per_worker: str = "1"
+    cpus_per_worker: str = "1"
     early_stopping: bool = False
     aa: int | None = None
 
@@ -69,7 +70,7 @@ class Request:
     def placing(self) -> start.Placing:
         """Where and how the trials are to run."""
         return start.Placing(
-            self.address, self.workers, self.backend, self.max_concurrent, self.gpus_per_worker, self.fail_fast,
+            self.address, self.workers, self.backend, self.max_concurrent, self.gpus_per_worker, self.cpus_per_worker, self.fail_fast,
             self.early_stopping,
         )  # fmt: skip
 

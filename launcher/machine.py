@@ -41,7 +41,7 @@ def sizing(placing: Placing, trials: int, measured_bytes: Mapping[str, float]) -
     try:
         sized = cluster.size(
             found, max(1, trials), workers=placing.workers, backend=placing.backend,
-            max_concurrent=placing.max_concurrent, gpus_per_worker=_gpu_share(placing, measured_bytes),
+            max_concurrent=placing.max_concurrent, gpus_per_worker=_gpu_share(placing, measured_bytes), cpus_per_worker=placing.cpus_per_worker,
             measured_bytes=measured_bytes,
         )  # fmt: skip
     except ConfigurationError as error:

@@ -15,7 +15,18 @@ from launcher.trial_search import Place
 from launcher.utterance_files import Study
 from launcher.why import Difference
 
-_COLUMNS = ("data_fingerprint", "git_sha", "git_patch", "python", "host", "node", "device", "workers", "mixed_code")
+_COLUMNS = (
+    "data_fingerprint",
+    "git_sha",
+    "git_patch",
+    "python",
+    "host",
+    "node",
+    "device",
+    "workers",
+    "threads",
+    "mixed_code",
+)
 _IDENTITY = ("data", "repeat")  # told by data_fingerprint, and no part of what is compared
 
 

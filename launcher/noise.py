@@ -16,7 +16,7 @@ from launcher.tallies import Tally
 
 _SCORES = ("wer", "cer", "nll_per_label")
 _MADE_WITH = {
-    "machine": ("node", "device", "workers"),
+    "machine": ("node", "device", "workers", "threads"),
     "code": ("git_sha", "git_patch", "mixed_code"),
     "versions": ("python", "packages"),
 }

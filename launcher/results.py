@@ -28,7 +28,7 @@ _TEXT = ("trial_id", "study", "variant", "status", "error", "failure", "broken_o
 _NUMBERS = ("wer", "cer", "nll_per_label", "clip_fraction", "grad_norm", "padding_fraction", "audio_seconds_per_second", "update_ratio",
             "seconds")  # fmt: skip
 _COUNTS = ("attempts", "seed", "repeat", "updates", "non_finite_updates", "zero_infinity_hits", "out_of_memory", "peak_memory_bytes",
-           "workers")  # fmt: skip
+           "workers", "threads")  # fmt: skip
 _PARTS = ("utterances", "history", "shares", "exact", "audit")
 
 

@@ -42,6 +42,7 @@ class Placing:
     backend: str
     max_concurrent: int | None
     gpus_per_worker: str
+    cpus_per_worker: str
     fail_fast: bool
     early_stopping: bool
 
@@ -168,15 +169,16 @@ def schedule(order: Order, terminal: TextIO) -> Any:
         connected = stack.enter_context(guard.watching())
         sizing = cluster.size(
             connected, len(order.jobs), workers=placing.workers, backend=placing.backend,
-            max_concurrent=placing.max_concurrent, gpus_per_worker=placing.gpus_per_worker,
+            max_concurrent=placing.max_concurrent, gpus_per_worker=placing.gpus_per_worker, cpus_per_worker=placing.cpus_per_worker,
             measured_bytes=peak_memory(order.rows), on_one_node=order.place.uri is not None,
         )  # fmt: skip
-        device = f"GPU ({sizing.gpus_per_worker:g} each)" if sizing.use_gpu else "CPU"
+        cpus = f" ({sizing.cpus_per_worker:g} each)" if sizing.cpus_per_worker != 1 else ""
+        device = f"GPU ({sizing.gpus_per_worker:g} each)" if sizing.use_gpu else f"CPU{cpus}"
         each = f"{sizing.max_concurrent} trials at a time, {sizing.workers} {device} worker(s) each"
         console.print(each, markup=False)
         if sizing.limit:
             console.print(sizing.limit, markup=False, highlight=False)
-        more = {"threads": sizing.cpus_per_worker, "launch": uuid.uuid4().hex[:8]}
+        more = {"threads": sizing.threads, "launch": uuid.uuid4().hex[:8]}
         from launcher import run  # imports Ray, which reads its environment once: not before it is set
 
         with progress.Board(order.trials, order.rows, console) as board:

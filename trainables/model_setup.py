@@ -174,7 +174,11 @@ def training_arguments(given: Mapping[str, Any], output_dir: Path) -> transforme
         "metric_for_best_model": given.get("metric_for_best_model") or "nll_per_label",
         "use_cpu": not torch.cuda.is_available() or bool(given.get("use_cpu", False)),
     }
-    return transformers.TrainingArguments(**{**given, **ours})
+    arguments = transformers.TrainingArguments(**{**given, **ours})
+    # A process that sees several GPUs (a probe, a worker that was given two) trains on one: DataParallel would cut
+    # micro-batches once more and average what is to be summed. transformers sets the same attribute for its own reasons.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def autocast(arguments: transformers.TrainingArguments) -> Callable[[], AbstractContextManager[Any]]:

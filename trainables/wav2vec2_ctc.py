@@ -272,6 +272,7 @@ def _result(trial: Trial, scores: Mapping[str, Any], measured: Mapping[str, Any]
         "node": socket.gethostname(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "workers": distributed.world_size(),
+        "threads": trial.threads,
         **versions.of_worker(),
     }
 

@@ -54,7 +54,7 @@ def test_without_a_measurement_auto_is_a_whole_gpu() -> None:
 
 
 @pytest.mark.parametrize("gpus", [0, 1])
-@pytest.mark.parametrize("asked", ["0", "-1", "1.5", "65", "half"])
+@pytest.mark.parametrize("asked", ["0", "-1", "1.5", "2", "half", "nan"])
 def test_a_part_of_a_gpu_that_cannot_be_is_refused(asked: str, gpus: int) -> None:
     with pytest.raises(ConfigurationError, match=f"--gpus-per-worker {asked}: give a part of a GPU as in 0.25"):
         size(gpus=gpus, gpus_per_worker=asked)
@@ -106,23 +106,37 @@ ASKED = {"workers": 1, "backend": "tune", "max_concurrent": None}
 
 
 def test_what_a_worker_gets_is_of_one_node() -> None:
-    """Four GPUs on four nodes hold no worker of two; parts of a GPU are of one GPU."""
-    assert cluster.size(nodes(4, 3, 1), 50, gpus_per_worker="2", **ASKED).max_concurrent == 3
+    """Parts of a GPU are of one GPU, CPUs of one node."""
     assert cluster.size(nodes(2), 50, gpus_per_worker="0.6", **ASKED).max_concurrent == 2
     assert cluster.size(nodes(1, 1), 50, gpus_per_worker="0.3", **ASKED).max_concurrent == 6
     assert cluster.size(nodes(12), 50, **ASKED).max_concurrent == 8  # each wants a CPU too
+    assert cluster.size(nodes(12), 50, cpus_per_worker="0.5", **ASKED).max_concurrent == 12
+    assert cluster.size(nodes(0, 0), 50, cpus_per_worker="3", **ASKED).max_concurrent == 4
+    assert cluster.size(nodes(0, 0), 50, cpus_per_worker="0.1", **ASKED).max_concurrent == 50
 
 
-@pytest.mark.parametrize(("gpus", "part", "workers", "said"), [
-    ((1, 1, 1, 1), "2", 1, "--gpus-per-worker 2 needs 2 GPUs on one node, the largest has 1; use --gpus-per-worker 1"),
-    ((2,), "0.6", 3, "--workers 3 with --gpus-per-worker 0.6: the nodes hold 2 of such workers, .* use --workers 2"),
-    ((3, 3), "2", 3, "--workers 3 with --gpus-per-worker 2: the nodes hold 2 of such workers, .* use --workers 2"),
+def test_threads_are_whole_and_what_ray_is_asked_for_is_not() -> None:
+    assert (size(cpus_per_worker="4").threads, size(cpus_per_worker="4").device) == (4, {"CPU": 4})
+    assert (size(cpus_per_worker="0.5").threads, size(cpus_per_worker="0.5").device) == (1, {"CPU": 0.5})
+
+
+@pytest.mark.parametrize("asked", ["0", "-1", "1.5", "many", "nan", "inf"])
+def test_cpus_that_cannot_be_are_refused(asked: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"--cpus-per-worker {asked}: give a whole number up to 1024"):
+        size(cpus_per_worker=asked)
+
+
+@pytest.mark.parametrize(("gpus", "asked", "workers", "said"), [
+    ((2,), {"gpus_per_worker": "0.6"}, 3, "--workers 3 with --cpus-per-worker 1 and --gpus-per-worker 0.6: the nodes hold 2 of .* use --workers 2"),
+    ((0, 0), {"cpus_per_worker": "5"}, 3, "--workers 3 with --cpus-per-worker 5: the nodes hold 2 of .* use --workers 2"),
+    ((0, 0), {"cpus_per_worker": "9"}, 1, r"no node has room for a worker \(9 CPU\), the largest has 8 CPU; give nodes"),
 ])  # fmt: skip
-def test_a_trial_that_would_wait_for_ever_is_refused(gpus: tuple, part: str, workers: int, said: str) -> None:
-    asked = {**ASKED, "backend": "train", "workers": workers}
+def test_a_trial_that_would_wait_for_ever_is_refused(gpus: tuple, asked: dict, workers: int, said: str) -> None:
+    asked = {**ASKED, "backend": "train", "workers": workers, **asked}
     with pytest.raises(ConfigurationError, match=said):
-        cluster.size(nodes(*gpus), 50, gpus_per_worker=part, **asked)
-    assert cluster.size(nodes(*gpus, most={"GPU": 64.0}), 50, gpus_per_worker=part, **asked).max_concurrent > 8
+        cluster.size(nodes(*gpus), 50, **asked)
+    most = {"GPU": 64.0} if any(gpus) else {"CPU": 64.0}
+    assert cluster.size(nodes(*gpus, most=most), 50, **asked).max_concurrent >= 4
 
 
 def test_where_the_driver_of_a_trial_takes_of_the_cpus_not_all_of_them_are_for_its_workers() -> None:
@@ -138,7 +152,9 @@ def test_where_the_driver_of_a_trial_takes_of_the_cpus_not_all_of_them_are_for_i
 
 
 def test_a_cluster_without_room_for_one_worker_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"no node of the cluster has room for a worker \(1 CPU\); give nodes"):
+    with pytest.raises(
+        ConfigurationError, match=r"no node has room for a worker \(1 CPU\), the largest has 0 CPU; give nodes"
+    ):
         cluster.size(Cluster("here", 1, 0, 0, 1e12, False, node_resources=({"CPU": 0.0},)), 9, **ASKED)
 
 

@@ -15,6 +15,7 @@ HERE = Placing(
     backend="tune",
     max_concurrent=None,
     gpus_per_worker="1",
+    cpus_per_worker="1",
     fail_fast=False,
     early_stopping=False,
 )

@@ -32,6 +32,7 @@ PLACING = Placing(
     backend="tune",
     max_concurrent=1,
     gpus_per_worker="1",
+    cpus_per_worker="1",
     fail_fast=False,
     early_stopping=False,
 )

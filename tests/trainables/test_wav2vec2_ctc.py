@@ -11,10 +11,10 @@ import pytest
 import torch
 import trials
 from conftest import small_rows, write_manifest
-from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC, Wav2Vec2Processor
+from transformers import TrainingArguments, Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC, Wav2Vec2Processor
 from trials import Session, interrupt, losses, run, table
 
-from trainables import checkpoints, preflight
+from trainables import checkpoints, model_setup, preflight
 from trainables.corpora.store import Store
 from trainables.errors import DataError
 
@@ -256,3 +256,26 @@ def test_a_stateful_reduction_goes_on_from_its_checkpoint_bit_for_bit(store: Pat
     rows = table(tmp_path / "whole", "history")
     assert rows == table(tmp_path / "parts", "history")
     assert rows[-1]["group_weight/word"] != rows[0]["group_weight/word"]
+
+
+def test_a_worker_has_the_threads_that_it_was_given_and_says_so(finished, store: Path, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        result = run({**job(store, tmp_path), "threads": 2})
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert result["threads"] == 2
+    assert json.loads((finished[0] / "result.json").read_text())["threads"] == 1
+
+
+def test_a_process_that_sees_several_gpus_trains_on_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DataParallel cuts a batch and averages what an update sums."""
+
+    def sees_four(arguments: TrainingArguments) -> torch.device:
+        arguments._n_gpu = 4
+        return torch.device("cpu")
+
+    monkeypatch.setattr(TrainingArguments, "_setup_devices", property(sees_four))
+    arguments = model_setup.training_arguments({"per_device_train_batch_size": 8}, tmp_path)
+    assert (arguments.n_gpu, arguments.train_batch_size) == (1, 8)
