@@ -81,11 +81,18 @@ def repeated(work: Callable[[], None], seconds: float) -> Iterator[None]:
     over = threading.Event()
 
     def turn() -> None:
+        complaint = ""
         while not over.wait(seconds):
             try:
                 work()
             except Exception as error:  # a full disk or a file that just went must not end what comes every few seconds
-                print(f"{first_line(error)}; trying again", file=sys.stderr)
+                if first_line(error) != complaint:  # an outage of an hour is one line
+                    complaint = first_line(error)
+                    print(f"{complaint}; trying again", file=sys.stderr)
+            else:
+                if complaint:
+                    complaint = ""
+                    print("what failed works again", file=sys.stderr)
 
     thread = threading.Thread(target=turn, daemon=True)
     thread.start()
