@@ -23,6 +23,7 @@ _UNWRITABLE = (
     "{out} cannot be written to: {why}; all trials stopped behind their last checkpoints. "
     "Make room and give the same command again"
 )
+_UNREACHABLE = "{why}; all trials stopped behind their last checkpoints. The same command goes on once that works again"
 MAX_BREAKDOWNS = 3
 """How often in a row Ray is started again although no trial got further."""
 
@@ -119,7 +120,7 @@ def run(
             before = _progress_of(out)
             order = Order(trials, rows, jobs, study.train_fn, placing, place, stop_file, console.width)
             try:
-                return _concluded(apart.call(schedule, order, log=out / "ray.log"), out)
+                return _concluded(apart.call(schedule, order, log=out / "ray.log"), place)
             except OSError as error:
                 raise Halted(_UNWRITABLE.format(out=out, why=error)) from error
             except ConfigurationError as error:
@@ -206,11 +207,12 @@ def _gave_up(out: Path, why: str) -> Halted:
     )
 
 
-def _concluded(outcome: Any, out: Path) -> bool:
+def _concluded(outcome: Any, place: Place) -> bool:
     if outcome is None:  # a second Ctrl-C
         return True
     if outcome.halted is not None:
-        raise Halted(_UNWRITABLE.format(out=out, why=outcome.halted))
+        told = _UNWRITABLE if place.uri is None else _UNREACHABLE
+        raise Halted(told.format(out=place.folder, why=outcome.halted))
     if outcome.unfit is not None:
         raise Halted(f"{outcome.unfit}; mend the nodes and give the same command again")
     return outcome.interrupted
