@@ -15,7 +15,9 @@ from benchmarks import chaos
 from launcher import results
 
 pytestmark = pytest.mark.ray
-WORDS = (*STUDY, "--set", "learning_rate=0.003,0.002", "--set", "num_train_epochs=40", "--max-concurrent", "1")
+# Long enough for a worker to send (5 s) well before its end, with evaluations as far apart as Ray Train takes reports (0.5 s).
+LONG = ("--set", "num_train_epochs=200", "--set", "eval_strategy=steps", "--set", "eval_steps=20")
+WORDS = (*STUDY, *LONG, "--set", "learning_rate=0.003,0.002", "--max-concurrent", "1")
 
 
 @pytest.fixture(scope="module")
