@@ -27,7 +27,9 @@ from launcher import results
 pytestmark = [pytest.mark.cluster, pytest.mark.ray]
 
 NOTICE, PATIENCE_SECONDS = timedelta(minutes=2), 2 * DEADLINE_SECONDS
-STUDY = ("--set", "reduction=mean", "--set", "seed=1", "--set", "num_train_epochs=30", "--set", "groups=group")
+# Long enough for a node to come and a notice to be heard well before its end, with few evaluations: Ray Train takes two a second.
+LONG = ("--set", "num_train_epochs=300", "--set", "eval_strategy=steps", "--set", "eval_steps=20")
+STUDY = ("--set", "reduction=mean", "--set", "seed=1", "--set", "groups=group", *LONG)
 
 
 @pytest.fixture(scope="module")
