@@ -11,7 +11,6 @@ from typing import Any
 
 from launcher import address as addresses
 from launcher import devices, local_ray, node, room, snapshot
-from launcher.config import ConfigurationError
 
 DRIVER, DRIVER_CPUS = "driver", 0.01
 """What the process that drives a trial asks Ray for: the resource of our heads, elsewhere hardly any of a CPU."""
@@ -21,7 +20,7 @@ _HELPER_BYTES = {"train": 1.0e9, "tune": 0.0}
 """Memory of the processes with which Ray Train helps one concurrent trial, all where its driver is (benchmarks/cluster_scale.py)."""
 _GUESSED_BYTES = 1.5e9
 """Memory of one worker before any trial has been measured."""
-_MARGIN, _MAX_TRIALS_PER_GPU, _MOST_CPUS = 1.25, 8, 1024
+_MARGIN, _MAX_TRIALS_PER_GPU = 1.25, 8
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -199,16 +198,13 @@ def size(
         ConfigurationError: a trial needs more devices than the cluster, or a node of it, has.
     """
     use_gpu = max(cluster.gpus, cluster.most.get("GPU", 0)) >= 1
-    asked = _part_of_gpu(gpus_per_worker)  # what cannot be is told without a GPU too
+    asked, cpus = devices.asked(workers, backend, gpus_per_worker, cpus_per_worker)
     share = (asked or _measured_part((measured_bytes or {}).get("GPU"), cluster.refused)) if use_gpu else 1.0
-    cpus = _cpus(cpus_per_worker)
     worker = devices.Worker(cpus, share if use_gpu else 0.0)
     there = devices.there(cluster.node_resources or (_whole(cluster),), worker, cluster.most)
     devices.check(
         there, worker, workers, driver_cpus=0.0 if cluster.has_driver_resource or backend == "tune" else DRIVER_CPUS
     )
-    if backend == "tune" and workers > 1:
-        raise ConfigurationError(f"--workers {workers} needs --backend train; --backend tune runs one worker per trial")
     usable = devices.beside_each_other(there, worker, workers) if on_one_node else there.slots
     process = (measured_bytes or {}).get("CPU", 0.0) * _MARGIN or _GUESSED_BYTES
     need = room.Need(_HELPER_BYTES[backend], _GUESSED_BYTES if use_gpu else process, workers)
@@ -222,36 +218,6 @@ def size(
 def _whole(cluster: Cluster) -> Mapping[str, float]:
     """Take a cluster of which no nodes are told for one machine."""
     return {"CPU": cluster.cpus, "GPU": cluster.gpus, "memory": cluster.memory_bytes, DRIVER: 1.0}
-
-
-def _part_of_gpu(asked: str) -> float | None:
-    """Return the part of a GPU for one worker; None: by what was measured."""
-    if asked == "auto":
-        return None
-    part = _number(asked)
-    if not 0 < part <= 1:
-        raise ConfigurationError(
-            f"--gpus-per-worker {asked}: give a part of a GPU as in 0.25, 1, or auto; a worker trains on one GPU, and "
-            "--workers N shares each update of a trial among N"
-        )
-    return part
-
-
-def _cpus(asked: str) -> float:
-    cpus = _number(asked)
-    if not (0 < cpus < 1 or cpus in range(1, _MOST_CPUS + 1)):
-        raise ConfigurationError(
-            f"--cpus-per-worker {asked}: give a whole number up to {_MOST_CPUS}, that of the threads of a worker, or a "
-            "part of a CPU as in 0.5"
-        )
-    return cpus
-
-
-def _number(asked: str) -> float:
-    try:
-        return float(asked)
-    except ValueError:
-        return 0.0
 
 
 def _measured_part(measured_bytes: float | None, refused: frozenset[str]) -> float:

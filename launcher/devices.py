@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from launcher.config import ConfigurationError
 
+_MOST_CPUS = 1024
 _ROUNDING = 1e-6
 """Ray counts in ten thousandths of a CPU; 1 / (1 / 3) is not 3 in floating point."""
 
@@ -81,6 +82,45 @@ def there(nodes: Sequence[Mapping[str, float]], worker: Worker, most: Mapping[st
     by_node = [worker.slots(node) for node in nodes]
     to_come = max(0, worker.slots(most, any_cpus=True) - sum(by_node))
     return There(nodes, by_node, to_come, bool(most))
+
+
+def asked(workers: int, backend: str, gpus_per_worker: str, cpus_per_worker: str) -> tuple[float | None, float]:
+    """Read what one worker is to get; what no machine could give is told before any is asked.
+
+    Args:
+        workers: of one trial.
+        backend: "train" or "tune".
+        gpus_per_worker: a part of a GPU, "1" or "auto".
+        cpus_per_worker: a part of a CPU, or a whole number.
+
+    Returns:
+        the part of a GPU, None by what was measured; the CPUs.
+
+    Raises:
+        ConfigurationError: that cannot be.
+    """
+    if backend == "tune" and workers > 1:
+        raise ConfigurationError(f"--workers {workers} needs --backend train; --backend tune runs one worker per trial")
+    part = None if gpus_per_worker == "auto" else _number(gpus_per_worker)
+    if part is not None and not 0 < part <= 1:
+        raise ConfigurationError(
+            f"--gpus-per-worker {gpus_per_worker}: give a part of a GPU as in 0.25, 1, or auto; a worker trains on one "
+            "GPU, and --workers N shares each update of a trial among N"
+        )
+    cpus = _number(cpus_per_worker)
+    if not (0 < cpus < 1 or cpus in range(1, _MOST_CPUS + 1)):
+        raise ConfigurationError(
+            f"--cpus-per-worker {cpus_per_worker}: give a whole number up to {_MOST_CPUS}, that of the threads of a "
+            "worker, or a part of a CPU as in 0.5"
+        )
+    return part, cpus
+
+
+def _number(given: str) -> float:
+    try:
+        return float(given)
+    except ValueError:
+        return 0.0
 
 
 def check(there: There, worker: Worker, workers: int, *, driver_cpus: float) -> None:

@@ -17,6 +17,7 @@ from rich.console import Console
 from launcher import (
     config,
     config_rules,
+    devices,
     folder,
     places,
     planning,
@@ -84,6 +85,7 @@ def execute(request: Request) -> int:
     Raises:
         ValueError: with `is_request_error`, when the request cannot be carried out as it stands.
     """
+    devices.asked(request.workers, request.backend, request.gpus_per_worker, request.cpus_per_worker)
     console = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE, soft_wrap=not sys.stderr.isatty())
     study, location = plan(request, console)
     wanted = not request.plan

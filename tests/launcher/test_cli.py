@@ -48,6 +48,23 @@ def test_a_wrong_request_is_one_message_and_exit_code_2(tmp_path: Path, words: l
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--backend", "tune", "--workers", "2"], "--workers 2 needs --backend train"),
+        (["--gpus-per-worker", "2"], "--gpus-per-worker 2: give a part of a GPU"),
+        (["--cpus-per-worker", "1.5"], "--cpus-per-worker 1.5: give a whole number"),
+    ],
+)
+def test_what_no_machine_can_give_is_told_before_anything_is_prepared(
+    tmp_path: Path, words: list[str], message: str
+) -> None:
+    done = launch("--grid", "losses", *words, "--out", str(tmp_path / "out"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_manifest_without_a_needed_column_is_told(tmp_path: Path) -> None:
     rows = [{"utt_id": "a", "audio": "a.wav", "text": "ONE"}]
     done = launch(
