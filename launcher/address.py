@@ -60,11 +60,16 @@ def meet(address: str) -> None:
     """Look whether anybody listens at host:port; Ray itself asks a host that is gone for minutes.
 
     Raises:
-        ConfigurationError: nobody does.
+        ConfigurationError: nobody does, or this is no address of a cluster.
     """
-    host, colon, port = address.rpartition(":")
-    if not colon or "/" in address or not port.isdecimal():
-        return  # auto, ray://
+    if address == "auto" or address.startswith("ray://"):
+        return
+    host, _, port = address.rpartition(":")
+    if not host or "/" in address or not port.isdecimal():
+        raise ConfigurationError(
+            f"--address (or RAY_ADDRESS) {address!r}: give host:port of the cluster's head, as in 10.0.0.1:6379, or auto, "
+            "or local for a Ray of this study alone"
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), _MEETING_SECONDS).close()
     except OSError as error:
@@ -76,6 +81,13 @@ def no_answer(address: str | None, error: Exception) -> ConfigurationError:
     return ConfigurationError(
         f"no Ray cluster answers at --address {address!r} ({error}); check `ray status` there and that "
         "RAY_AUTH_TOKEN or ~/.ray/auth_token holds its token"
+    )
+
+
+def not_let_in(address: str) -> ConfigurationError:
+    """Say that a cluster does not take the token of this machine, or that there is none."""
+    return ConfigurationError(
+        f"the cluster at --address {address!r} asks for its token: put it into ~/.ray/auth_token or RAY_AUTH_TOKEN"
     )
 
 

@@ -27,6 +27,12 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; the same command goes on where this one stopped", err=True)
         sys.exit(EXIT_INTERRUPTED)
+    except PermissionError as error:
+        click.echo(
+            f"Error: {error.filename or error}: {error.strerror or 'no permission'}; ask for the right to read and write there, or use another place",
+            err=True,
+        )
+        sys.exit(EXIT_BAD_REQUEST)
     except ValueError as error:
         if not getattr(error, "is_request_error", False):
             raise
@@ -92,8 +98,10 @@ def cli(context: click.Context, grid: str | None, **options: Any) -> int | None:
             raise click.UsageError(f"--grid {grid} and the command {context.invoked_subcommand} exclude each other")
         return None
     if grid is None:
+        if len(sys.argv) > 1:
+            raise click.UsageError("--grid NAME is missing, or a command; --help lists them")
         click.echo(context.get_help())
-        return 0 if len(sys.argv) == 1 else EXIT_BAD_REQUEST
+        return 0
     from launcher.grid import Request, execute
 
     if options["probe"] and not options["plan"]:

@@ -145,6 +145,7 @@ def connected(choice: addresses.Choice | str | None) -> Iterator[Cluster]:
 def _joined(address: str, *, was_found: bool) -> tuple[Any, str | None]:
     """Join a cluster, send the code along; return Ray's context (None: found, and not of this user) and the code's hash."""
     import ray
+    from ray.exceptions import AuthenticationError
 
     with snapshot.taken() as folder:
         environment = {"env_vars": dict(_ENVIRONMENT), **({} if folder is None else {"working_dir": str(folder)})}
@@ -155,6 +156,10 @@ def _joined(address: str, *, was_found: bool) -> tuple[Any, str | None]:
             if was_found:
                 return None, None
             raise addresses.no_answer(address, error) from error
+        except AuthenticationError as error:
+            if was_found:
+                return None, None
+            raise addresses.not_let_in(address) from error
         except RuntimeError as error:
             raise addresses.other_versions(address, error) or error from error
         return context, node.code(folder)

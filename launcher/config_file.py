@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import configparser
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,6 +71,10 @@ def read_file(path: Path) -> Content:
         ConfigurationError: there is no text to read: no file, too large, not UTF-8, no section.
     """
     reading = _Reading(path.name, text_of(path).split("\n"))
+    if (first := _first_word(reading.lines)) and not any(line.startswith("[") for line in reading.lines):
+        raise ConfigurationError(
+            f"{path} has no [Section], it begins with {shown(first)}: that is no experiment file; a manifest is given as --data"
+        )
     parser = _parse(reading)
     if not parser.sections() and not reading.problems:
         raise ConfigurationError(f"{path} is empty: it has no section; write at least [{TRAINER}]")
@@ -82,6 +87,11 @@ def read_file(path: Path) -> Content:
     # A second section of the same name was renamed with a NUL, so that its keys are still checked.
     sections = dict.fromkeys(name.partition("\0")[0] for name in parser.sections())
     return Content(entries, list(sections), reading.problems)
+
+
+def _first_word(lines: Sequence[str]) -> str:
+    """Return the first line that says something."""
+    return next((line for line in lines if line.strip() and not line.lstrip().startswith(("#", ";"))), "")
 
 
 def text_of(path: Path) -> str:

@@ -143,9 +143,12 @@ def check(there: There, worker: Worker, workers: int, *, driver_cpus: float) -> 
     if not have:
         wanted = f"{worker.gpus:g} GPU and {worker.cpus:g} CPU" if worker.gpus else f"{worker.cpus:g} CPU"
         largest = max((node.get("CPU", 0.0) for node in there.nodes), default=0.0)
+        advice = (
+            f"give at most --cpus-per-worker {largest:g}, or machines with more" if largest >= 1 else "add machines"
+        )
         raise ConfigurationError(
-            f"no node has room for a worker ({wanted}), the largest has {largest:g} CPU; give nodes more (ray start "
-            "--num-cpus --num-gpus), or a worker less (--cpus-per-worker)"
+            f"--cpus-per-worker {worker.cpus:g}: no machine has room for a worker of {wanted}, the largest has "
+            f"{largest:g} CPU; {advice}"
         )
     beside = " beside the process that drives the trial" if have < there.slots else ""
     if worker.gpus not in (0, 1) or worker.cpus != 1:

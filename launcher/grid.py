@@ -19,6 +19,7 @@ from launcher import (
     config_rules,
     devices,
     folder,
+    machine,
     places,
     planning,
     progress,
@@ -86,6 +87,8 @@ def execute(request: Request) -> int:
         ValueError: with `is_request_error`, when the request cannot be carried out as it stands.
     """
     devices.asked(request.workers, request.backend, request.gpus_per_worker, request.cpus_per_worker)
+    if not request.plan:  # one may be made for another machine
+        machine.check(request.placing)
     console = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE, soft_wrap=not sys.stderr.isatty())
     study, location = plan(request, console)
     wanted = not request.plan
@@ -94,11 +97,11 @@ def execute(request: Request) -> int:
         data = _prepare(study, out, console)
         study = study.with_data(data.fingerprint, data.weights)
         trials = study.trials()
+        _say_rejects(data, console)
         if request.plan:
             planning.execute(study, trials, data, out, request.asked, console)
             return EXIT_DONE
         rows = {trial.trial_id: results.outcome(results.trial_folder(out, trial.trial_id)) for trial in trials}
-        _say_rejects(data, console)
         launch = provenance.of_launch(out, request.command)
         if launch["git_problem"]:
             console.print(
@@ -128,7 +131,7 @@ def plan(request: Request, console: Console) -> tuple[Study, Path | str]:
             f"dataset_path cannot be an axis: {configuration.axes[_DATASET]}; run one study per corpus"
         )
     study, warnings = check(space.study(configuration))
-    if study.baseline is not None and study.baseline_variant() is None:
+    if study.baseline is not None and study.baseline_variant() is None and _num_variants(study) > 1:
         warnings.append(f"baseline = {study.baseline} is no variant of this study; compared with the first instead")
     out = request.out or configuration.training.save_results or Path("results") / request.grid
     trackers.check(study.configurations, out, os.environ)
@@ -137,6 +140,10 @@ def plan(request: Request, console: Console) -> tuple[Study, Path | str]:
     for warning in dict.fromkeys((*configuration.warnings, *warnings)):
         console.print(f"Warning: {warning}", style="yellow", markup=False, highlight=False)
     return replace(study, runs=request.aa or 1), out
+
+
+def _num_variants(study: Study) -> int:
+    return len({trial.variant for trial in study.trials()})
 
 
 def check(study: Study) -> tuple[Study, list[str]]:

@@ -49,6 +49,23 @@ def sizing(placing: Placing, trials: int, measured_bytes: Mapping[str, float]) -
     return sized, f"{words} here, {size(found.memory_bytes)} of memory for trials"
 
 
+def check(placing: Placing) -> None:
+    """Refuse what the Ray that would be started here could never run, before data are prepared and Ray starts.
+
+    Args:
+        placing: what the command line says; where it leads to a cluster, the cluster is asked later.
+
+    Raises:
+        ConfigurationError: a trial needs more than this machine has.
+    """
+    more = placing.workers > 1 or placing.cpus_per_worker != "1"
+    if more and addresses.choose(placing.address).address is None:
+        cluster.size(
+            here(), 1, workers=placing.workers, backend=placing.backend, max_concurrent=1,
+            gpus_per_worker=placing.gpus_per_worker, cpus_per_worker=placing.cpus_per_worker,
+        )  # fmt: skip
+
+
 def here(root: Path = cgroups.ROOT, membership: Path = cgroups.MEMBERSHIP) -> Cluster:
     """Describe this machine the way a local Ray would count it.
 

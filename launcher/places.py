@@ -181,6 +181,8 @@ def launched(location: str | Path, *, wanted: bool) -> Iterator[Place]:
     """
     where = of(location)
     if isinstance(where, Path):
+        if wanted:
+            _refuse_what_no_report_could_read(where)
         yield Place(where)
         return
     if not wanted:
@@ -203,6 +205,20 @@ def launched(location: str | Path, *, wanted: bool) -> Iterator[Place]:
             yield place
 
 
+def _refuse_what_no_report_could_read(folder: Path) -> None:
+    """Tell before anything runs what would stop the tables at the end.
+
+    Raises:
+        ResultsError: a name there leads out of the folder, or is no file.
+    """
+    try:
+        refuse_links(folder)
+    except ResultsError as error:
+        if (folder / "study.json").is_file():
+            raise
+        raise ResultsError(f"{folder} holds other things than a study; give --out a folder of its own") from error
+
+
 @contextmanager
 def read(location: str | Path, *, follow: bool = False, may_be_empty: bool = False) -> Iterator[Place]:
     """Have the folder of a study at hand to read.
@@ -217,6 +233,10 @@ def read(location: str | Path, *, follow: bool = False, may_be_empty: bool = Fal
     """
     where = of(location)
     if isinstance(where, Path):
+        if where.is_file():
+            raise ResultsError(f"{where} is a file; give the folder of the study, which --out named")
+        if not follow and not may_be_empty and not (where / "study.json").is_file():
+            raise ResultsError(f"{where} holds no study (no study.json); give the folder that --out named")
         refuse_links(where)
         yield Place(where)
         return

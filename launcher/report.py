@@ -245,7 +245,7 @@ def _facts(study: dict[str, Any], data: dict[str, Any]) -> list[tuple[str, str]]
         *((f"Axis: {name}", ", ".join(map(str, values))) for name, values in axes.items()),
         ("Baseline", str(study.get("baseline") or "the first variant")),
         ("Versions", ", ".join(f"{name} {value}" for name, value in versions) or "not recorded"),
-        ("Created", str(study.get("created") or "not recorded")),
+        ("Last launch", str(study.get("created") or "not recorded")),
     ]
 
 

@@ -58,13 +58,17 @@ class Resampling:
 def resampling(frame: pd.DataFrame, rounds: int = ROUNDS) -> Resampling:
     """Draw units: speakers where at least two are known, else utterances.
 
-    Units are drawn within each group when each unit lies in one group, as patients and controls do; else over all.
+    Units are drawn within each group when each unit lies in one group, as patients and controls do; else over all. Groups
+    of one unit each are drawn together, a single such group with the smallest other: alone it would be the same in
+    every round, and what it adds to an interval over all groups would be missing (collapsed strata).
     Where there are too many (8,000 for 2,000 rounds), random bundles of them are drawn whole: units are alike in
     distribution, so bundles of equal size give the same spread.
 
     Args:
         frame: one row per utterance with group and, where known, speaker.
         rounds: R.
+
+    Reference: Wolter 2007, https://doi.org/10.1007/978-0-387-35099-8, 2.5 (collapsed strata).
     """
     rng = np.random.default_rng(SEED)
     has_speakers = "speaker" in frame.columns and frame["speaker"].nunique() > 1
@@ -74,6 +78,7 @@ def resampling(frame: pd.DataFrame, rounds: int = ROUNDS) -> Resampling:
     stratum_P = np.zeros(unit_N.max() + 1, dtype=int)
     if nested:
         stratum_P[unit_N] = group_N
+        stratum_P = _without_lone_ones(stratum_P)
     most = max(1, _MOST_WEIGHTS // rounds // (stratum_P.max() + 1))
     bundle_P, weights, start = np.empty_like(stratum_P), [], 0
     for stratum in range(stratum_P.max() + 1):
@@ -83,6 +88,17 @@ def resampling(frame: pd.DataFrame, rounds: int = ROUNDS) -> Resampling:
         weights.append(rng.multinomial(size, np.full(size, 1 / size), size=rounds).astype(float))
         start += size
     return Resampling("speakers" if has_speakers else "utterances", bundle_P[unit_N], np.concatenate(weights, axis=1))
+
+
+def _without_lone_ones(stratum_P: np.ndarray) -> np.ndarray:
+    """Join strata of one unit with each other, or one with the smallest other; numbered anew from 0."""
+    size_S = np.bincount(stratum_P)
+    joined = np.flatnonzero(size_S == 1)
+    if len(joined) == 0:
+        return stratum_P
+    if len(joined) == 1 and len(size_S) > 1:
+        joined = np.append(joined, min((size, stratum) for stratum, size in enumerate(size_S) if size > 1)[1])
+    return np.unique(np.where(np.isin(stratum_P, joined), joined[0], stratum_P), return_inverse=True)[1]
 
 
 def bounds(rounds_R: np.ndarray) -> tuple[float, float]:

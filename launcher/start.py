@@ -154,7 +154,7 @@ def schedule(order: Order, terminal: TextIO) -> Any:
         order: what is to be run.
         terminal: where progress goes.
     """
-    from launcher import cluster
+    from launcher import cluster, own_node
     from launcher.guard import Guard
 
     placing, console = order.placing, Console(file=terminal, width=order.width, soft_wrap=not terminal.isatty())
@@ -165,6 +165,7 @@ def schedule(order: Order, terminal: TextIO) -> Any:
         joined = stack.enter_context(cluster.connected(choice))
         if choice.was_found and joined.address is None:
             say(f"the cluster at {choice.address} does not take this machine's token; started Ray for this study alone")
+        stack.enter_context(own_node.watched())
         stack.enter_context(ray_file.told(order.place.folder, joined.dashboard))
         guard = Guard(joined, order.place, order.jobs[0], say)
         connected = stack.enter_context(guard.watching())

@@ -180,6 +180,11 @@ class Checkpoint:
             if not (folder / file).is_file():
                 raise DataError(f"the checkpoint {name!r} has no {file}; it has: {_listing(folder)}")
             return folder.resolve() / file
+        if folder.is_absolute() or name.startswith(("~", "./", "../")):
+            raise DataError(
+                f"pretrained_model_name = {name!r}: there is no such folder; give that of a Wav2Vec2ForCTC checkpoint, or a "
+                "hub name such as facebook/wav2vec2-base-960h"
+            )
         from transformers.utils.hub import cached_file
 
         try:
@@ -187,7 +192,7 @@ class Checkpoint:
         except OSError as error:
             raise DataError(
                 f"pretrained_model_name = {name!r} is no local folder, and {file} cannot be had from the hub "
-                f"({str(error).splitlines()[0]}). On a machine with network: huggingface-cli download {name} "
+                f"({str(error).splitlines()[0]}). On a machine with network: hf download {name} "
                 "--local-dir FOLDER; copy FOLDER here and set pretrained_model_name = FOLDER"
             ) from error
         return Path(str(found))

@@ -179,6 +179,26 @@ def test_a_group_of_one_speaker_has_no_interval() -> None:
     assert any("Fewer than 8 speakers in ctl (5), dys (1)" in note for note in found.notes)
 
 
+def test_speakers_who_are_a_group_each_still_differ_from_round_to_round() -> None:
+    speaker = [f"s{k % 9}" for k in range(90)]
+    loss, length = (drawn().frame[name].to_numpy() for name in ("loss", "length"))
+    of_each, of_one = (analyse(losses(group, loss, length, speaker)) for group in (speaker, ["all"] * 90))
+    columns = ["pearson", "pearson_low", "pearson_high", "spearman_low", "spearman_high"]
+    row, same = (found.correlations.set_index("within").loc[ALL, columns] for found in (of_each, of_one))
+    assert list(row) == list(same)
+    assert row["pearson_low"] < row["pearson"] < row["pearson_high"]
+    assert np.isnan(of_each.groups["low"]).all()
+
+
+def test_a_group_of_one_speaker_is_drawn_with_the_smallest_other() -> None:
+    groups = ["dys"] + ["l2"] * 3 + ["ctl"] * 9
+    draws = resampling(losses(groups, range(13), range(13), [f"s{k}" for k in range(13)]).frame)
+    drawn_R3 = draws.sums(np.stack([[group == name for group in groups] for name in ("dys", "l2", "ctl")], 1) * 1.0)
+    assert set(drawn_R3[:, 0]) == {0.0, 1.0, 2.0, 3.0, 4.0}
+    assert set(drawn_R3[:, 0] + drawn_R3[:, 1]) == {4.0}
+    assert set(drawn_R3[:, 2]) == {9.0}
+
+
 def test_which_independence_is_assumed_is_said() -> None:
     assert "speakers are drawn" in analyse(drawn(speakers=9)).method
     assert "utterances are drawn" in analyse(drawn()).method

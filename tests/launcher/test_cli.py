@@ -38,6 +38,9 @@ def launch(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
         (["report", "nowhere"], "no study.json"),
         (["export", "nowhere"], "no study.json"),
         (["--no-such-option"], "No such option"),
+        (["--data", "sample"], "--grid NAME is missing"),
+        (["status", ""], "the name is empty"),
+        (["--grid", "losses", "--config", ""], "the name is empty"),
     ],
 )
 def test_a_wrong_request_is_one_message_and_exit_code_2(tmp_path: Path, words: list[str], message: str) -> None:
@@ -54,6 +57,8 @@ def test_a_wrong_request_is_one_message_and_exit_code_2(tmp_path: Path, words: l
         (["--backend", "tune", "--workers", "2"], "--workers 2 needs --backend train"),
         (["--gpus-per-worker", "2"], "--gpus-per-worker 2: give a part of a GPU"),
         (["--cpus-per-worker", "1.5"], "--cpus-per-worker 1.5: give a whole number"),
+        (["--address", "local", "--cpus-per-worker", "1000"], "--cpus-per-worker 1000: no machine has room"),
+        (["--address", "local", "--workers", "1000"], "--workers 1000 needs 1000 "),
     ],
 )
 def test_what_no_machine_can_give_is_told_before_anything_is_prepared(

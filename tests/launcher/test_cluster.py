@@ -129,7 +129,7 @@ def test_cpus_that_cannot_be_are_refused(asked: str) -> None:
 @pytest.mark.parametrize(("gpus", "asked", "workers", "said"), [
     ((2,), {"gpus_per_worker": "0.6"}, 3, "--workers 3 with --cpus-per-worker 1 and --gpus-per-worker 0.6: the nodes hold 2 of .* use --workers 2"),
     ((0, 0), {"cpus_per_worker": "5"}, 3, "--workers 3 with --cpus-per-worker 5: the nodes hold 2 of .* use --workers 2"),
-    ((0, 0), {"cpus_per_worker": "9"}, 1, r"no node has room for a worker \(9 CPU\), the largest has 8 CPU; give nodes"),
+    ((0, 0), {"cpus_per_worker": "9"}, 1, "--cpus-per-worker 9: no machine has room for a worker of 9 CPU, the largest has 8 CPU; give at most --cpus-per-worker 8"),
 ])  # fmt: skip
 def test_a_trial_that_would_wait_for_ever_is_refused(gpus: tuple, asked: dict, workers: int, said: str) -> None:
     asked = {**ASKED, "backend": "train", "workers": workers, **asked}
@@ -153,7 +153,7 @@ def test_where_the_driver_of_a_trial_takes_of_the_cpus_not_all_of_them_are_for_i
 
 def test_a_cluster_without_room_for_one_worker_is_refused() -> None:
     with pytest.raises(
-        ConfigurationError, match=r"no node has room for a worker \(1 CPU\), the largest has 0 CPU; give nodes"
+        ConfigurationError, match="no machine has room for a worker of 1 CPU, the largest has 0 CPU; add machines"
     ):
         cluster.size(Cluster("here", 1, 0, 0, 1e12, False, node_resources=({"CPU": 0.0},)), 9, **ASKED)
 

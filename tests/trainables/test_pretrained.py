@@ -138,7 +138,7 @@ def test_the_frames_are_known_before_the_model_is_loaded(tmp_path: Path, module,
 
 def test_a_name_that_is_neither_here_nor_on_the_hub_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(DataError, match=r"is no local folder, .* huggingface-cli download no/where --local-dir"):
+    with pytest.raises(DataError, match=r"is no local folder, .* hf download no/where --local-dir"):
         base.start("no/where").convolutions()
 
 

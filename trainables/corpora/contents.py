@@ -84,6 +84,15 @@ def by_reason(rejects: Sequence[Mapping[str, str]]) -> dict[str, int]:
     return dict(Counter(reject["reason"] for reject in rejects).most_common())
 
 
+def told(rejects: Sequence[Mapping[str, str]]) -> str:
+    """Say in words what was rejected, with an example of each reason: a wrong folder shows in the name of one file."""
+    first = {reject["reason"]: reject for reject in reversed(rejects)}
+    return "; ".join(
+        f"{count} {reason}, as {first[reason]['utt_id']!r}: {first[reason]['detail'] or 'no more is known'}"
+        for reason, count in by_reason(rejects).items()
+    )
+
+
 def rejects_by_group(rejects: Sequence[Mapping[str, str]]) -> dict[str, dict[str, int]]:
     """Count rejected utterances by reason and group: what is missing may be missing from one group."""
     cells: dict[str, Counter[str]] = {}

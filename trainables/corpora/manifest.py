@@ -135,9 +135,9 @@ def audio_path(manifest: Path, audio: str) -> Path:
 def _read_rows(path: Path) -> list[dict[str, str]]:
     if not importing.is_file(path):
         what = "is a folder, not a manifest" if importing.is_folder(path) else "does not exist"
-        raise DataError(f"--data {str(path)!r} {what}; give a manifest ({', '.join(FORMATS)}) or a prepared store")
+        raise DataError(f"{str(path)!r} {what}; give a manifest ({', '.join(FORMATS)}) or a prepared store")
     if path.suffix.lower() not in FORMATS:
-        raise DataError(f"--data {str(path)!r}: unknown format {path.suffix!r}; allowed: {', '.join(FORMATS)}")
+        raise DataError(f"{str(path)!r}: unknown format {path.suffix!r}; allowed: {', '.join(FORMATS)}")
     try:
         if path.suffix.lower() == ".parquet":
             return _parquet_rows(path)

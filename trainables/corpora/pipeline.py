@@ -236,7 +236,7 @@ def _leave_interrupts_to_the_parent() -> None:
 
 def _finish(part: Path, plan: Plan, names: Sequence[str], files: Sequence[Mapping[str, Any]]) -> None:
     assembled = assembling.assemble(plan.found, [shards.read(part / name) for name in names], plan.split)
-    reasons = contents.by_reason(assembled.rejects)
+    reasons = contents.told(assembled.rejects)
     for split in plan.needs:
         if not any(row["split"] == split for row in assembled.rows):
             raise DataError(

@@ -85,11 +85,10 @@ def _require(
     if split_N and not missing:
         return
     names = ", ".join(source.location for source in sources)
+    rejected = ", ".join(f"{count} {reason}" for reason, count in rejects.items()) or "none"
     where = f" in the split {missing[0]!r}" if missing else ""
     needed = f"; needed: {' and '.join(needs)}" if needs else ""
-    raise DataError(
-        f"{names}: no usable utterance{where} (usable: {len(split_N)}, rejected: {dict(rejects) or 'none'}){needed}"
-    )
+    raise DataError(f"{names}: no usable utterance{where} (usable: {len(split_N)}, rejected: {rejected}){needed}")
 
 
 def _name(sources: Sequence[Source]) -> str:

@@ -34,8 +34,9 @@ def start(name: str | None) -> Checkpoint | Scratch:
         return _SCRATCH
     trained = Checkpoint(name, "tiny")
     if not Path(name).expanduser().is_dir() or trained.convolutions() != _SCRATCH.convolutions():
+        what = "is no folder of one" if Path(name).expanduser().exists() else "does not exist"
         raise DataError(
-            f"model_type = tiny starts from scratch or from a model that it trained, and {name!r} is no folder of one; "
+            f"model_type = tiny starts from scratch or from a model that it trained, and {name!r} {what}; "
             "set model_type = base, or leave it out"
         )
     return trained
