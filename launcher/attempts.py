@@ -11,6 +11,7 @@ from enum import Enum
 from pathlib import Path
 
 from launcher import draining, results
+from launcher.retries import StorageError
 
 OUT_OF_MEMORY, LOST, STORAGE, PREEMPTED = "out of memory", "worker lost", "storage", "preempted"
 MAX_RETRIES = {OUT_OF_MEMORY: 6, LOST: 3}
@@ -61,10 +62,14 @@ def settle(
     kind = OUT_OF_MEMORY if memory_ran_out or _tells_of_memory(error) else LOST
     if is_open and (folder / draining.FILE).is_file():  # memory may have run out on the machine of the driver alone
         kind = PREEMPTED
+    if kind == LOST and _tells_of_storage(error):
+        kind = STORAGE
     text = "its process was killed" if error is None else " ".join(str(error).split())[:500]
     entry = {"attempt": record["attempts"], "launch": launch, "class": kind, "error": text, "time": _now()}
     entry["by"] = "launcher"
     results.write_json(folder / "attempts.json", {**record, "open": False, "ended": [*record["ended"], entry]})
+    if kind == STORAGE:
+        return Verdict.HALT
     alike = sum(before["class"] == kind for before in ended) + 1
     if kind == PREEMPTED or alike <= MAX_RETRIES[kind]:
         return Verdict.AGAIN
@@ -98,6 +103,13 @@ def _after(kind: str | None) -> Verdict:
 def _tells_of_memory(error: BaseException | None) -> bool:
     """Ray's own memory monitor kills workers before the system does, and says so."""
     return error is not None and ("OutOfMemoryError" in type(error).__name__ or "OutOfMemory" in str(error))
+
+
+def _tells_of_storage(error: BaseException | None) -> bool:
+    """The worker could not reach the file system of the study, for minutes; another worker could not either, or not for long."""
+    if isinstance(error, StorageError):
+        return error.may_pass
+    return f"{StorageError.__module__}.{StorageError.__name__}:" in str(error)
 
 
 def _now() -> str:

@@ -18,7 +18,7 @@ from launcher import leftovers
 from launcher.mirror import Mirror
 from launcher.places import Place, work_folder
 from launcher.retries import at_length, repeated
-from launcher.sending import Sender, checkpoint, take_wishes
+from launcher.sending import HERE, SENT, Sender, checkpoint, take_wishes
 
 _TURN_SECONDS = 5.0
 _PATHS = ("folder", "stop_file", "tensorboard", "audits")
@@ -88,11 +88,12 @@ def at_work(job: Job, rank: int) -> Iterator[Job]:
     with (base / f"{folder.name}{leftovers.LOCK}").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)  # nobody sweeps this folder while one of its workers lives
         mirror = Mirror(job["uri"], folder)
-        _prepared(job, mirror)
-        near = {**_moved(job, folder), "store": _store(job)}
+        at_length(lambda: _prepared(job, mirror))
+        near = {**_moved(job, folder), "store": at_length(lambda: _store(job))}
         if rank != 0:
             yield near
             return
+        mirror.keep(folder / SENT)  # should this process be killed: whoever comes next sends the rest
         courier = Sender(job["trial_id"], near, mirror)
         try:
             with repeated(courier.turn, _TURN_SECONDS):
@@ -106,10 +107,11 @@ def at_work(job: Job, rank: int) -> Iterator[Job]:
 def _prepared(job: Job, mirror: Mirror) -> None:
     """Copy what the trial goes on from, once for all workers of this node; what is on it alone is sent before."""
     mirror.folder.mkdir(parents=True, exist_ok=True)
-    here = mirror.folder / ".here"
+    here = mirror.folder / HERE
     with (mirror.folder / ".copying").open("a") as copying:
         fcntl.flock(copying, fcntl.LOCK_EX)
         if here.is_file():
+            mirror.recall(here)  # another worker of this node has copied it
             return
         leftovers.see_to(job["uri"], _base(job), spare=mirror.folder)
         trial = _trial(job)
@@ -119,7 +121,7 @@ def _prepared(job: Job, mirror: Mirror) -> None:
             trial, lambda name: "/model/" not in name and (checkpoint(name) is None or checkpoint(name) in sealed)
         )
         mirror.pull("audits")
-        here.touch()
+        mirror.keep(here)
 
 
 def _store(job: Job) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +14,9 @@ from launcher.attempts import Verdict
 from launcher.guard import Guard
 from launcher.places import Place
 from launcher.pruning import Pruner
-from launcher.retries import at_length
+from launcher.retries import StorageError, at_length, first_line
+
+_WISH_SECONDS = 5.0
 
 
 class Listener(Protocol):
@@ -76,14 +81,25 @@ class Follower:
         self.stop()
 
     def _touch(self, path: Path) -> None:
-        """Make a file that trials look for; where none can be made they meet the same fault and end by themselves."""
+        """Make a file that trials look for; where none can be made here they meet the same fault and end by themselves."""
         try:
             path.touch()
             self.place.send(path)
         except OSError as error:
             self.halt(f"cannot write {path} ({error.strerror})")
-        except results.ResultsError as unreachable:
-            self.halt(str(unreachable))
+        except StorageError as unreachable:
+            print(f"{first_line(unreachable)}; trials hear it once this works again", file=sys.stderr)
+            threading.Thread(target=self._send_wish, args=(path,), name="wish", daemon=True).start()
+        except results.ResultsError as lost:  # the lease: nothing of this launch counts any more
+            self.halt(str(lost))
+
+    def _send_wish(self, path: Path) -> None:
+        """Send it as soon as that can be: trials would go on to their end, or to that of the time they were given."""
+        while path.is_file():
+            try:
+                return self.place.wish(path)
+            except StorageError:
+                time.sleep(_WISH_SECONDS)
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """Pass on."""

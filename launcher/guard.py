@@ -141,7 +141,8 @@ class Guard:
         for line in (line for one in found for line in lines(one)):
             self._say(line)
         bad = [one for one in seen if one.node.works and not one.is_fit and one.facts]
-        if self._give_up and len(bad) >= _MOST_REFUSED and not any(one.is_fit and one.node.works for one in seen):
+        enough = _MOST_REFUSED if self._there.most else 1  # nobody is to come where a cluster does not grow
+        if self._give_up and len(bad) >= enough and not any(one.is_fit and one.node.works for one in seen):
             self._give_up(f"no node may run trials: {len(bad)} were refused, last {bad[-1].node}: {_why(bad[-1])}")
 
     def _left(self) -> Cluster:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from launcher.mirror import Mirror
 from launcher.results import ResultsError
-from launcher.retries import first_line
-from launcher.sending import UNSENT, Sender, Superseded
+from launcher.retries import StorageError, first_line
+from launcher.sending import SENT, UNSENT, Sender, Superseded
 
 LOCK = ".lock"
 
@@ -22,6 +22,9 @@ def see_to(uri: str, base: Path, *, spare: Path | None = None) -> None:
         uri: of the study.
         base: folder with a folder and a lock for each attempt of this machine.
         spare: that of the attempt that begins; what others left of the same trial is waited for where somebody else sends it.
+
+    Raises:
+        StorageError: something of the trial that begins cannot be sent now: it would begin without what was done already.
     """
     trial = spare and _trial(spare)
     for path in sorted(base.glob(f"*{LOCK}")):
@@ -34,25 +37,29 @@ def see_to(uri: str, base: Path, *, spare: Path | None = None) -> None:
                 fcntl.flock(lock, fcntl.LOCK_EX | (0 if is_awaited else fcntl.LOCK_NB))
             except BlockingIOError:
                 continue  # one of its workers lives
-            if (folder / UNSENT).is_file() and not _is_sent(uri, folder):
+            index = next((folder / name for name in (UNSENT, SENT) if (folder / name).is_file()), None)
+            if index is not None and (problem := _problem(uri, folder, index)):
+                if _trial(folder) == trial:
+                    raise StorageError(problem)
+                print(problem, file=sys.stderr)
                 continue
             shutil.rmtree(folder, ignore_errors=True)
             path.unlink(missing_ok=True)
 
 
-def _is_sent(uri: str, folder: Path) -> bool:
-    """Send what an attempt could not; also True where nobody wants it any more."""
+def _problem(uri: str, folder: Path, index: Path) -> str:
+    """Send what an attempt could not, or say why not; "" also where nobody wants it any more."""
     name = _trial(folder)
     try:
-        Sender(name, {}, Mirror(uri, folder, folder / UNSENT)).take_over()
+        was_sent = Sender(name, {}, Mirror(uri, folder, index, is_known=True)).take_over()
     except Superseded as superseded:
         print(superseded, file=sys.stderr)
     except (ResultsError, OSError) as error:
-        print(f"{name}: what an earlier attempt made stays in {folder}: {first_line(error)}", file=sys.stderr)
-        return False
+        return f"{name}: what an earlier attempt made stays in {folder}: {first_line(error)}"
     else:
-        print(f"{name}: what an earlier attempt could not send is sent", file=sys.stderr)
-    return True
+        if was_sent:
+            print(f"{name}: what an earlier attempt could not send is sent", file=sys.stderr)
+    return ""
 
 
 def _trial(folder: Path) -> str:

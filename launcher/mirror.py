@@ -36,6 +36,14 @@ class Stamp:
     time: int
 
 
+def rank(name: str) -> int:
+    """Order files so that what says that others are whole comes last: seals of checkpoints, then ends of trials."""
+    file = name.rpartition("/")[2]
+    if file in ("result.json", "failure.json", "pruned.json"):
+        return 2
+    return int(file in ("sealed.json", "store.json", "audit.json", "study.json"))
+
+
 def is_uri(location: object) -> bool:
     """Tell whether a location names its file system."""
     return "://" in str(location)
@@ -48,12 +56,13 @@ class Mirror:
         uri: of the other folder.
         folder: the local one.
         index: file that remembers what is alike on both sides; None: that is forgotten with this object.
+        is_known: the address is right: somebody was there before, and what fails is tried again from the first request.
 
     Raises:
         StorageError: pyarrow knows no file system for the URI.
     """
 
-    def __init__(self, uri: str, folder: Path, index: Path | None = None) -> None:
+    def __init__(self, uri: str, folder: Path, index: Path | None = None, *, is_known: bool = False) -> None:
         from pyarrow import fs
 
         self.uri, self.folder, self._index = uri.rstrip("/"), folder, index
@@ -64,11 +73,15 @@ class Mirror:
                 f"{without_passwords(uri)!r} cannot be reached ({retries.first_line(error)}); give a folder, or a URI that pyarrow knows "
                 "(s3://bucket/folder, gs://bucket/folder ...)"
             ) from None  # pyarrow's error has the whole URI, with its key
-        self._base, self._was_met = base.rstrip("/"), False
+        self._base, self._was_met = base.rstrip("/"), is_known
         self._alike: dict[str, tuple[Stamp, Stamp]] = {}  # here, there
         if index is not None and index.is_file():
-            known = json.loads(index.read_text(encoding="utf-8"))
-            self._alike = {name: (Stamp(*here), Stamp(*there)) for name, (here, there) in known.items()}
+            self.recall(index)
+
+    def recall(self, index: Path) -> None:
+        """Take over what another mirror of this folder found alike."""
+        known = json.loads(index.read_text(encoding="utf-8"))
+        self._alike = {name: (Stamp(*here), Stamp(*there)) for name, (here, there) in known.items()}
 
     @property
     def shown(self) -> str:
@@ -169,8 +182,8 @@ class Mirror:
         self._remember()
 
     def move(self, old: str, new: str) -> None:
-        """Move a folder, there and here."""
-        for name in self.listing(old):
+        """Move a folder, there and here; what says that others are whole goes first: half of it must not count as whole."""
+        for name in sorted(self.listing(old), key=rank, reverse=True):
             target = new + name[len(old) :]
             self._again(f"moved ({name})", lambda name=name, target=target: self._move(name, target))
         for name in [name for name in self._alike if _below(name, old)]:

@@ -119,7 +119,7 @@ def read(out: str, name: str) -> str | None:
         from launcher.mirror import Mirror
 
         with tempfile.TemporaryDirectory(prefix="lossgrid-node-") as scratch:
-            content = Mirror(out, Path(scratch)).read(name)
+            content = Mirror(out, Path(scratch), is_known=True).read(name)
         return None if content is None else content.decode()
     path, until = Path(out, name), time.monotonic() + _SECONDS_FOR_FILE
     while not path.is_file():

@@ -22,12 +22,11 @@ from urllib.parse import unquote, urlsplit
 
 from launcher import lease, leftovers
 from launcher.lease import Lease
-from launcher.mirror import Mirror, is_uri
+from launcher.mirror import Mirror, is_uri, rank
 from launcher.provenance import without_passwords
-from launcher.reading import refuse_links
+from launcher.reading import refuse_links, refuse_other_folders
 from launcher.results import ResultsError
 from launcher.retries import StorageError, repeated
-from launcher.sending import rank
 
 _FOLLOWED_SECONDS = 5.0
 _STORE = "store.json"
@@ -76,6 +75,11 @@ class Place:
             self.lease.check()
         names = [self._name(path) for path in paths] or self.mirror.changed(self.mirror.files())
         self.mirror.push(sorted(names, key=rank))
+
+    def wish(self, path: Path) -> None:
+        """Make an empty file there, of which no copy is kept; may be called beside other work."""
+        if self.uri is not None:
+            Mirror(self.uri, self.folder).write(self._name(path), b"")
 
     def drop(self, path: Path) -> None:
         """Remove a file, here and there."""
@@ -182,7 +186,7 @@ def launched(location: str | Path, *, wanted: bool) -> Iterator[Place]:
     where = of(location)
     if isinstance(where, Path):
         if wanted:
-            _refuse_what_no_report_could_read(where)
+            refuse_other_folders(where)
         yield Place(where)
         return
     if not wanted:
@@ -203,20 +207,6 @@ def launched(location: str | Path, *, wanted: bool) -> Iterator[Place]:
             place.mirror.pull("stores")
             place.drop_checkpoints_of_finished_trials()
             yield place
-
-
-def _refuse_what_no_report_could_read(folder: Path) -> None:
-    """Tell before anything runs what would stop the tables at the end.
-
-    Raises:
-        ResultsError: a name there leads out of the folder, or is no file.
-    """
-    try:
-        refuse_links(folder)
-    except ResultsError as error:
-        if (folder / "study.json").is_file():
-            raise
-        raise ResultsError(f"{folder} holds other things than a study; give --out a folder of its own") from error
 
 
 @contextmanager
@@ -295,8 +285,13 @@ def _copy(uri: str, cache: Path) -> Place:
 @contextmanager
 def _alone(cache: Path) -> Iterator[Path | None]:
     """Let one process at a time work on a copy; None: another one does."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "busy").open("a") as lock:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock = (cache / "busy").open("a")
+    except OSError as error:
+        told = f"{cache}: the copy of the study cannot be written there ({error.strerror})"
+        raise ResultsError(f"{told}; name another folder in XDG_CACHE_HOME") from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -125,6 +125,20 @@ def refuse_links(folder: Path) -> None:
             raise ResultsError(f"{entry.path} is neither a file nor a folder (a pipe, a device); remove it")
 
 
+def refuse_other_folders(folder: Path) -> None:
+    """Tell before anything runs what would stop the tables at the end.
+
+    Raises:
+        ResultsError: a name there leads out of the folder, or is no file.
+    """
+    try:
+        refuse_links(folder)
+    except ResultsError as error:
+        if (folder / "study.json").is_file():
+            raise
+        raise ResultsError(f"{folder} holds other things than a study; give --out a folder of its own") from error
+
+
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
     """Yield links, and what is neither file nor folder, at any depth; what vanishes meanwhile is left out."""
     waiting = [str(folder)]

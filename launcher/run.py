@@ -170,7 +170,7 @@ def _drive(cell: Mapping[str, Any], *, jobs: _Jobs, train_fn: str, sizing: Sizin
     try:
         preflight.admit(job, works=backend == "tune")
     except preflight.Unfit as unfit:
-        _refuse(dict([unfit.args]))
+        _tell_unfit(dict([unfit.args]))
         raise _Moved(f"{job['trial_id']} does not begin on a node that is not fit: {unfit.args[1]}") from unfit
     try:
         with courier.beside(job) as (near, place):
@@ -197,6 +197,7 @@ def _attempt(
     """
     folder, launch = Path(near["folder"]), job["launch"]
     verdict = attempts.after_a_kill(folder, launch)
+    retries.at_length(place.send)
     courier.refresh(near, place)
     while verdict is Verdict.AGAIN and not Path(near["stop_file"]).exists():
         if backend == "tune" and draining.here(job):  # Tune gives the next trial to a process that is idle
@@ -215,7 +216,7 @@ def _attempt(
             error = raised
         courier.refresh(near, place)
         if unfit := preflight.unfit_nodes(error):
-            _refuse(unfit)
+            _tell_unfit(unfit)
             job = {**job, "refused": sorted({*job["refused"], *unfit})}
             continue
         verdict = attempts.settle(folder, launch, error, memory_ran_out=memory.ran_out(), before=before)
@@ -232,8 +233,7 @@ def _is_stopped(near: Mapping[str, Any], place: Place) -> bool:
     return Path(near["stop_file"]).exists()
 
 
-def _refuse(unfit: Mapping[str, str]) -> None:
-    """Tell the launch which nodes are not fit, and why."""
+def _tell_unfit(unfit: Mapping[str, str]) -> None:
     for node, why in unfit.items():
         tune.report({"status": "UNFIT", "node": node, "reason": why})
 

@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from launcher import retries
-from launcher.mirror import Mirror
+from launcher.mirror import Mirror, rank
 from launcher.retries import StorageError
 
+HERE = ".here"
+"""In the folder of an attempt: all that it goes on from is copied. Says what."""
+SENT = ".sent"
+"""Says what of the folder of a living attempt was sent; of one that was killed the rest is sent later."""
 UNSENT = ".unsent"
 """Marks the folder of an attempt that could not send all: somebody may want what is in it. Says what was sent."""
 _SEAL = "/sealed.json"
@@ -24,6 +28,12 @@ _NOT_SENT = ("/prune", "/trial.json", "/trial.conf")
 
 class Superseded(StorageError):
     """Another attempt at this trial has begun: this one was given up for dead, and sends nothing any more."""
+
+    may_pass = False
+
+
+class Emptied(StorageError):
+    """The folder of a living attempt is gone: what is missing there says nothing of what is to be removed."""
 
     may_pass = False
 
@@ -69,8 +79,11 @@ class Sender:
                 told += f" until another attempt begins there ({retries.first_line(also)})"
             raise StorageError(told) from error
 
-    def take_over(self) -> None:
+    def take_over(self) -> bool:
         """Send what an attempt that ended long ago could not, unless another one has begun since.
+
+        Returns:
+            whether there was anything.
 
         Raises:
             StorageError: it cannot be sent.
@@ -83,13 +96,15 @@ class Sender:
         there, here = self._begun(there=True), self._begun()
         # What the launch has said of its end since is not undone.
         is_told = there.get("attempts") == here.get("attempts") and not there.get("open")
-        self._send(without={self._attempts} if is_told else set())
+        return self._send(without={self._attempts} if is_told else set())
 
-    def _send(self, without: Set[str] = frozenset()) -> None:
+    def _send(self, without: Set[str] = frozenset()) -> bool:
         """Send what changed, in the order that makes what is there whole at any moment; then drop what is gone."""
         mirror, held = self._mirror, self._held()
         changed = set(mirror.changed(whole(mirror))) - without
-        gone = [name for name in mirror.gone() if name not in held]
+        gone = [name for name in mirror.gone() if name not in held and self._is_mine(name)]
+        if gone and not (mirror.folder / HERE).is_file():
+            raise Emptied(f"{mirror.folder} was emptied by somebody else; {mirror.shown} keeps what was sent")
         if held or changed or gone:
             self._check()
             # That an attempt was begun is told before what it made: without it, the next one would not count this one.
@@ -99,6 +114,7 @@ class Sender:
             self._push(changed - begun)
             self._remove(gone)
         shutil.rmtree(self._sending, ignore_errors=True)
+        return bool(held or changed or gone)
 
     def _push(self, names: Iterable[str], source: Path | None = None) -> None:
         """Send files; one that makes others count only as long as no other attempt has begun: the others may take minutes."""
@@ -131,6 +147,10 @@ class Sender:
                 names += files
         return names
 
+    def _is_mine(self, name: str) -> bool:
+        """Tell whether this worker may remove a file there: audits are those of others too."""
+        return name.startswith(f"{self._trial}/") and not name.endswith(_NOT_SENT)
+
     def _check(self) -> None:
         """Look whether a later attempt has begun: this one may have been cut off from all but the storage.
 
@@ -156,14 +176,6 @@ class Sender:
         here = self._mirror.folder / name
         content = self._mirror.read(name) if there else here.read_bytes() if here.is_file() else None
         return json.loads(content or b"{}")
-
-
-def rank(name: str) -> int:
-    """Order files so that what says that others are whole comes last: seals of checkpoints, then ends of trials."""
-    file = name.rpartition("/")[2]
-    if file in ("result.json", "failure.json", "pruned.json"):
-        return 2
-    return int(file in ("sealed.json", "store.json", "audit.json", "study.json"))
 
 
 def checkpoint(name: str) -> str | None:

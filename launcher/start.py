@@ -115,6 +115,7 @@ def run(
         for trial in todo
     ]  # fmt: skip
     in_vain, broke_down = 0, False
+    begun = {name: row.get("attempts", 0) for name, row in rows.items()}
     try:
         while jobs:
             before = _progress_of(out)
@@ -140,11 +141,16 @@ def run(
                     f"Ray broke down ({error}); starting it again", style="yellow", markup=False, highlight=False
                 )
             rows = {trial.trial_id: results.outcome(results.trial_folder(out, trial.trial_id)) for trial in trials}
-            jobs = [job for job in jobs if rows[job["trial_id"]]["status"] not in results.ENDED]
+            jobs = [job for job in jobs if not _has_ended(rows[job["trial_id"]], begun.get(job["trial_id"], 0))]
         return False
     finally:
         if stop_file.exists():
             place.tidy(stop_file)
+
+
+def _has_ended(row: Mapping[str, Any], begun: int) -> bool:
+    """Tell whether a trial ended in this launch: a failure of an earlier one is what it is to try again."""
+    return row["status"] == "done" or (row["status"] in results.ENDED and row["attempts"] > begun)
 
 
 def schedule(order: Order, terminal: TextIO) -> Any:

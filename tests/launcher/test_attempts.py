@@ -10,6 +10,7 @@ import pytest
 from launcher import attempts, results
 from launcher.attempts import Verdict
 from launcher.memory import MemoryWatch
+from launcher.retries import StorageError
 
 
 def write(folder: Path, kinds: list[str] | None = None, *, is_open: bool, number: int = 1, launch: str = "one") -> Path:
@@ -70,6 +71,24 @@ def test_a_new_process_of_the_same_launch_finds_that_the_old_one_was_killed(tmp_
     write(tmp_path, is_open=True)
     assert attempts.after_a_kill(tmp_path, "one") is Verdict.AGAIN
     assert classes(tmp_path) == ["worker lost"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StorageError("s3://b cannot be read: AWS Error NETWORK_CONNECTION"),
+        RuntimeError(
+            "Training failed ...\nlauncher.retries.StorageError: s3://b cannot be read: AWS Error ACCESS_DENIED"
+        ),
+    ],
+)
+def test_a_worker_that_cannot_reach_the_storage_halts_the_study_and_fails_no_trial(
+    tmp_path: Path, error: Exception
+) -> None:
+    write(tmp_path, is_open=True)
+    assert attempts.settle(tmp_path, "one", error) is Verdict.HALT
+    assert classes(tmp_path) == ["storage"]
+    assert not (tmp_path / "failure.json").exists()
 
 
 def test_what_the_worker_said_itself_stands_and_is_not_counted_twice(tmp_path: Path) -> None:

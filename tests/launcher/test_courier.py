@@ -216,6 +216,70 @@ def test_what_a_killed_attempt_left_on_a_node_is_removed_by_the_next(node: Node)
         assert not (base / "dead-1").exists()
 
 
+def killed(node: Node, finishes: bool) -> Path:
+    """Train where nothing is sent but the beginning, and end as a process does that gets SIGKILL; return the folder."""
+    launched = {"launches": [{"started": "2026-01-01"}]}
+    node.bucket.write(f"{node.under}/trials/{NAME}/trial.json", json.dumps(launched).encode())
+    with pytest.MonkeyPatch.context() as cut:
+        cut.setattr(Sender, "turn", lambda self: None)
+        cut.setattr(Sender, "last", lambda self: None)
+        cut.setattr("launcher.courier.shutil.rmtree", lambda *_, **__: None)
+        with courier.at_work(courier.named(node.job), 0) as near:
+            (trials.run if finishes else trials.interrupt)(near)
+    folder = Path(near["out"])
+    folder.with_name(f"{folder.name}.lock").touch()
+    assert node.keys() == ["trial.json"]
+    return folder
+
+
+@pytest.mark.parametrize("finishes", [True, False])
+def test_what_an_attempt_had_not_sent_when_it_was_killed_is_sent_by_the_next(node: Node, finishes: bool) -> None:
+    folder = killed(node, finishes)
+    with courier.at_work(courier.named(node.job), 0) as near:
+        assert not folder.exists()
+        assert ("result.json" in node.keys()) is finishes
+        assert finishes or any(name.endswith("/sealed.json") for name in node.keys())
+        assert trials.run(near)["resumed"] or finishes
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_trial_does_not_begin_again_where_its_end_cannot_be_sent_yet(node: Node) -> None:
+    folder = killed(node, finishes=True)
+
+    def gone(*_: object) -> None:
+        raise OSError("AWS Error NETWORK_CONNECTION")
+
+    with pytest.MonkeyPatch.context() as cut:
+        cut.setattr(Mirror, "_put", gone)
+        with pytest.raises(StorageError, match="what an earlier attempt made stays in"):
+            courier.at_work(courier.named(node.job), 0).__enter__()
+    assert (folder / f"trials/{NAME}/result.json").is_file()
+    with courier.at_work(courier.named(node.job), 0):
+        assert "result.json" in node.keys()
+
+
+def test_what_a_worker_removes_is_removed_there_whichever_worker_copied_it(node: Node) -> None:
+    node.bucket.write(f"{node.under}/trials/{NAME}/failure.json", b"{}")
+    node.bucket.write(f"{node.under}/audits/some/audit.json", b"{}")
+    job = courier.named(node.job)
+    with courier.at_work(job, 1), courier.at_work(job, 0) as near:
+        (Path(near["folder"]) / "failure.json").unlink()
+        (Path(near["out"]) / "audits/some/audit.json").unlink()
+    assert "failure.json" not in node.keys()
+    assert node.bucket.keys(f"{node.under}/audits") == ["some/audit.json"]  # other trials have it too
+
+
+def test_a_folder_that_is_emptied_under_a_worker_empties_nothing_there(node: Node) -> None:
+    with courier.at_work(courier.named(node.job), 0) as near:
+        trials.interrupt(near)
+    kept = node.keys()
+    working = courier.at_work(courier.named(node.job), 0)
+    shutil.rmtree(working.__enter__()["out"])
+    with pytest.raises(StorageError, match="was emptied by somebody else"):
+        working.__exit__(None, None, None)
+    assert node.keys() == kept
+
+
 def test_data_prepared_inside_of_the_study_are_copied_once_per_node(node: Node, store: Path, tmp_path: Path) -> None:
     inside = tmp_path / "out" / "stores"
     mirror = Mirror(node.job["uri"], tmp_path / "out")

@@ -82,6 +82,16 @@ def test_three_machines_refused_with_none_that_is_fit_end_the_study(tmp_path: Pa
     assert reasons[0].startswith("no node may run trials: 3 were refused, last w3 (10.0.1.3")
 
 
+def test_where_no_machine_is_to_come_the_last_one_refused_ends_the_study(tmp_path: Path) -> None:
+    made, _ = guard(tmp_path, seen(HEAD), seen(worker(1)), seen(worker(2)))
+    reasons: list[str] = []
+    made.gives_up(reasons.append)
+    made._note([seen(worker(1), FAULT)])
+    assert reasons == []
+    made._note([seen(worker(2), FAULT)])
+    assert reasons[0].startswith("no node may run trials: 2 were refused, last w2")
+
+
 def test_machines_refused_beside_one_that_is_fit_end_nothing(tmp_path: Path) -> None:
     made, _ = guard(tmp_path, seen(HEAD), seen(worker(9)), most={"CPU": 0.0, "GPU": 8.0})
     reasons: list[str] = []

@@ -103,6 +103,18 @@ def test_times_order_files_here_as_there(uri: str, tmp_path: Path) -> None:
     }
 
 
+def test_half_of_a_move_leaves_nothing_that_counts_as_whole(uri: str, tmp_path: Path, monkeypatch) -> None:
+    mirror = Mirror(uri, tmp_path / "here")
+    names = ["t/attempts.json", "t/checkpoints/checkpoint-2/sealed.json", "t/history.parquet", "t/result.json"]
+    for name in names:
+        mirror.write(name, b"x")
+    moved: list[str] = []
+    monkeypatch.setattr(Mirror, "_move", lambda self, name, target: moved.append(name))
+    mirror.move("t", "aside/t")
+    assert moved[:2] == ["t/result.json", "t/checkpoints/checkpoint-2/sealed.json"]
+    assert sorted(moved) == names
+
+
 def test_a_folder_is_moved_with_what_is_not_copied(uri: str, tmp_path: Path) -> None:
     mirror = Mirror(uri, written(tmp_path / "a", t__small="1", t__heavy="2"))
     mirror.push(mirror.files())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from ray.tune.experiment import Trial
 
 from launcher import run
 from launcher.cluster import Sizing
+from launcher.mirror import Mirror
 from launcher.places import Place
 
 
@@ -54,6 +56,28 @@ def test_a_stop_that_cannot_be_written_down_halts_the_study_and_is_told_once(unw
     assert listener.stopped == 1
     assert watching.interrupted
     assert str(watching.halted).startswith(f"cannot write {unwritable}/.stop-1 (Not a directory")
+
+
+def test_a_wish_to_stop_is_sent_as_soon_as_the_network_is_back(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "out").mkdir()
+    tried, back = [], threading.Event()
+
+    def put(mirror: Mirror, name: str, blocks: Any) -> None:
+        tried.append(name)
+        if len(tried) < 4:
+            raise OSError("AWS Error NETWORK_CONNECTION")
+        back.set()
+
+    monkeypatch.setattr("launcher.retries._PAUSES_SECONDS", ())
+    monkeypatch.setattr("launcher.following._WISH_SECONDS", 0.0)
+    monkeypatch.setattr(Mirror, "_put", put)
+    listener, place = Listener(), Place(tmp_path / "out", f"file://{tmp_path}/there")
+    watching = run._Watcher(tmp_path / "out" / ".stop-1", False, listener, {}, None, place)
+    watching.interrupt()
+    assert back.wait(60)
+    assert tried == [".stop-1"] * 4
+    assert (watching.halted, listener.stopped) == (None, 1)
 
 
 def test_a_failure_that_cannot_be_written_down_halts_the_study(unwritable: Path) -> None:
