@@ -195,7 +195,7 @@ def _identical(number: int) -> str:
 
 
 def _short(value: Any) -> str:
-    text = "not set" if value is None else str(value)
+    text = "its default" if value is None else str(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 

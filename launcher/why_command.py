@@ -116,7 +116,7 @@ def _lines(differences: Sequence[Difference]) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    text = "not set" if value is None else str(value)
+    text = "its default" if value is None else str(value)
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 

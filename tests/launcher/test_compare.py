@@ -222,7 +222,7 @@ def test_what_was_made_differently_is_listed(folders: tuple[Path, Path], tmp_pat
     (other / "study.json").write_text(json.dumps(study))
     ran = run(folders[0], other)
     assert "  data_fingerprint: ab12cd34 | ffff\n  node: node-0 | node-9\n" in ran.stdout
-    assert "Trainer Arguments.num_train_epochs: not set | 3" in ran.stdout
+    assert "Trainer Arguments.num_train_epochs: its default | 3" in ran.stdout
     assert "the margin of A is 0.01 and that of B 0.02" in ran.stderr
 
 
