@@ -1,6 +1,6 @@
 """Kill processes of running studies at random; then nothing may be lost, repeated or different.
 
-    python benchmarks/chaos.py --rounds 10 --backend tune --data ../shared/speech/manifest.csv
+    python benchmarks/chaos.py --rounds 10 --backend tune --data MANIFEST.csv
 
 An undisturbed study is the reference. In each round the same study runs in a new folder: a random process of it (the
 driver, the raylet, the store of the cluster's state, a trial, a worker, a helper) gets SIGKILL at a random time, up to three

@@ -223,9 +223,9 @@ def read(location: str | Path, *, follow: bool = False, may_be_empty: bool = Fal
     """
     where = of(location)
     if isinstance(where, Path):
-        if where.is_file():
+        if where.is_file() and not may_be_empty:
             raise ResultsError(f"{where} is a file; give the folder of the study, which --out named")
-        if not follow and not may_be_empty and not (where / "study.json").is_file():
+        if where.is_dir() and not (follow or may_be_empty or (where / "study.json").is_file()):
             raise ResultsError(f"{where} holds no study (no study.json); give the folder that --out named")
         refuse_links(where)
         yield Place(where)
