@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from launcher import leftovers
+from launcher.copies import work_folder
 from launcher.mirror import Mirror
-from launcher.places import Place, work_folder
+from launcher.places import Place
 from launcher.retries import at_length, repeated
 from launcher.sending import HERE, SENT, Sender, checkpoint, take_wishes
 

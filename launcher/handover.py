@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,10 @@ def describe(todo: Sequence[Trial], taken: Taken, out: Path) -> None:
         place = results.trial_folder(out, trial.trial_id)
         text = provenance.without_passwords(trial.configuration.to_conf())
         results.write_whole(place / "trial.conf", lambda path, text=text: path.write_text(text, encoding="utf-8"))
-        results.write_json(place / "trial.json", {"identity": trial.identity, "launches": taken[trial.trial_id]})
+        # Drawn once: what an attempt has on a machine that was cut off is of this folder, or of one that was set aside since.
+        folder_id = results.trial_file(place).get("folder_id") or uuid.uuid4().hex
+        told = {"identity": trial.identity, "folder_id": folder_id, "launches": taken[trial.trial_id]}
+        results.write_json(place / "trial.json", told)
 
 
 def _launches(

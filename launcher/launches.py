@@ -1,6 +1,7 @@
 """The launches that a trial was handed to: which of them made it, and whether code or versions changed under it. Pure.
 
-`trial.json` in the folder of a trial: {"identity": what its id is the hash of, "launches": [one per launch, newest last]}.
+`trial.json` in the folder of a trial: {"identity": what its id is the hash of, "folder_id": tells this folder from one that
+`--fresh` has set aside, "launches": [one per launch, newest last]}.
 """
 
 from __future__ import annotations

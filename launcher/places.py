@@ -7,7 +7,6 @@ checkpoints, models and stores. Local studies are read and written in place, and
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import re
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from launcher import lease, leftovers
+from launcher.copies import cache_folder, work_folder
 from launcher.lease import Lease
 from launcher.mirror import Mirror, is_uri, rank
 from launcher.provenance import without_passwords
@@ -158,18 +158,6 @@ def of(location: str | Path) -> str | Path:
             f"{without_passwords(str(location))}: files of the machine {parts.hostname} cannot be reached so; give its folder"
         )
     return Path(unquote(parts.path))
-
-
-def cache_folder(uri: str) -> Path:
-    """Return where this machine keeps its copies of a study."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", urlsplit(uri).path.rstrip("/").rpartition("/")[2])[:40]
-    return Path(home) / "lossgrid" / "studies" / f"{name}-{hashlib.sha256(uri.encode()).hexdigest()[:16]}"
-
-
-def work_folder(uri: str) -> Path:
-    """Return where attempts of a study on this machine have their folders."""
-    return cache_folder(uri) / "work"
 
 
 @contextmanager

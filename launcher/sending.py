@@ -89,7 +89,7 @@ class Sender:
             StorageError: it cannot be sent.
             Superseded: another one has.
         """
-        if not self._launches() <= self._launches(there=True):
+        if self._was_begun_again():
             raise Superseded(
                 f"{self._trial}: what an earlier attempt could not send is of trials that were begun again"
             )
@@ -158,24 +158,33 @@ class Sender:
             Superseded: it has.
         """
         mine = self._begun()
-        if mine and self._begun(there=True).get("attempts", 0) > mine["attempts"]:
+        if mine and _is_another(self._begun(there=True), mine):
             raise Superseded(f"{self._trial}: another attempt has begun since; nothing more of this one is kept")
 
     def _begun(self, *, there: bool = False) -> Mapping[str, Any]:
         """Read which attempts have been begun."""
         return self._json(self._attempts, there=there)
 
-    def _launches(self, *, there: bool = False) -> set[str]:
-        """Read which launches the trial was handed to: none twice, so that they tell a trial from one begun again."""
-        return {
-            json.dumps(one.get("started"))
-            for one in self._json(f"{self._trial}/trial.json", there=there).get("launches", ())
-        }
+    def _was_begun_again(self) -> bool:
+        """Tell whether the folder of the trial was set aside since (--fresh), with what this attempt went on from."""
+        here, there = (self._json(f"{self._trial}/trial.json", there=away) for away in (False, True))
+        if "folder_id" in here:
+            return here["folder_id"] != there.get("folder_id")
+        # Of an older version: a launch is not handed a trial twice, and one that did not come to begin it is forgotten.
+        launches, known = ({json.dumps(one.get("started")) for one in told.get("launches", ())} for told in (here, there))
+        return not launches <= known
 
     def _json(self, name: str, *, there: bool) -> Mapping[str, Any]:
         here = self._mirror.folder / name
         content = self._mirror.read(name) if there else here.read_bytes() if here.is_file() else None
         return json.loads(content or b"{}")
+
+
+def _is_another(there: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
+    """Tell whether the attempt that is known there began behind mine, or beside it: neither knew of the other."""
+    if there.get("attempts", 0) != mine["attempts"]:
+        return there.get("attempts", 0) > mine["attempts"]
+    return bool(there.get("name")) and bool(mine.get("name")) and there["name"] != mine["name"]
 
 
 def checkpoint(name: str) -> str | None:

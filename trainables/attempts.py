@@ -1,8 +1,8 @@
 """The attempts at one trial: counted, one at a time, each with the reason why it ended.
 
 `attempts.json` in the folder of the trial: {"attempts": how often it was begun, "open": whether the last one has not ended
-(its process runs, or was killed), "launch": the launch that it belonged to, "ended": [{"attempt", "launch", "class",
-"error", "time"}]}. The launcher reads it, and closes attempts whose process was killed.
+(its process runs, or was killed), "launch": the launch that it belonged to, "name": what tells it from one with the same
+number on another machine, "ended": [{"attempt", "launch", "class", "error", "time"}]}. The launcher reads it, and closes attempts whose process was killed.
 """
 
 from __future__ import annotations
@@ -48,8 +48,13 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
-def begin(folder: Path, launch: str) -> int:
+def begin(folder: Path, launch: str, name: str = "") -> int:
     """Count an attempt; an earlier failure no longer stands.
+
+    Args:
+        folder: of the trial.
+        launch: that makes the attempt.
+        name: of the attempt; "": this folder is the only one, so that its number tells it from others.
 
     Returns:
         how often memory ran out in the attempts so far: the micro-batch is halved as often.
@@ -57,7 +62,7 @@ def begin(folder: Path, launch: str) -> int:
     record = read(folder)
     if record["open"]:  # its launch was killed: nobody was left to say so
         _append(record, _LAUNCH_ENDED, "")
-    record |= {"attempts": record["attempts"] + 1, "open": True, "launch": launch}
+    record |= {"attempts": record["attempts"] + 1, "open": True, "launch": launch, "name": name}
     # First: an attempt of this launch must not show an old end.
     for ending in ("failure.json", "pruned.json", PRUNE, DRAIN):
         (folder / ending).unlink(missing_ok=True)
@@ -113,7 +118,7 @@ def read(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"{path} is damaged ({error}); remove it, and the trial goes on from its last checkpoint"
         ) from error
-    return {"attempts": 0, "open": False, "launch": "", "ended": [], **known}
+    return {"attempts": 0, "open": False, "launch": "", "name": "", "ended": [], **known}
 
 
 def _leaving(folder: Path) -> str:

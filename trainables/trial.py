@@ -25,6 +25,7 @@ class Trial:
         audits: folder of the audits that the trials of a study share.
         reductions: the reductions of the study, which audits look at beside the presets.
         launch: the launch that runs it; attempts are counted by launch.
+        attempt: name of this attempt, by which two that know nothing of each other are told apart; "": none was given.
         micro_batch_scale: part of the usual micro-batch that memory has room for.
         trackers: what it is reported to beside TensorBoard, see `launcher.trackers.told`; None: nothing.
     """
@@ -41,6 +42,7 @@ class Trial:
     audits: Path
     reductions: tuple[str, ...] = ()
     launch: str = ""
+    attempt: str = ""
     micro_batch_scale: float = 1.0
     trackers: Mapping[str, Any] | None = None
 
@@ -61,6 +63,7 @@ class Trial:
             audits=Path(config.get("audits") or Path(config["folder"]) / "audits"),
             reductions=tuple(config.get("reductions", ())),
             launch=config.get("launch", ""),
+            attempt=config.get("attempt_name", ""),
             trackers=config.get("trackers"),
         )
 

@@ -13,7 +13,7 @@ import pytest
 import s3
 import trials
 
-from launcher import courier, leftovers, places, sending
+from launcher import copies, courier, leftovers, sending
 from launcher.mirror import Mirror
 from launcher.retries import StorageError
 from launcher.sending import Sender
@@ -345,13 +345,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("launcher.retries._LONG_SECONDS", 0.0)
 
 
-def left_unsent(node: Node, finishes: bool) -> Path:
+def left_unsent(node: Node, finishes: bool, **trial_file: object) -> Path:
     """Train where the network goes before anything was sent but the beginning of the attempt; return the folder."""
 
     def gone(*_: object) -> None:
         raise OSError("AWS Error NETWORK_CONNECTION")
 
-    launched = {"launches": [{"started": "2026-01-01"}]}
+    launched = {"launches": [{"started": "2026-01-01"}], **trial_file}
     node.bucket.write(f"{node.under}/trials/{NAME}/trial.json", json.dumps(launched).encode())
     working = courier.at_work(courier.named(node.job), 0)
     near = working.__enter__()
@@ -386,7 +386,7 @@ def test_what_an_attempt_could_not_send_the_next_one_on_its_machine_sends_and_go
 def test_a_trial_that_ended_and_could_not_be_sent_is_done_for_the_next_attempt_and_the_next_launch(node: Node) -> None:
     folder = left_unsent(node, finishes=True)
     done = (folder / f"trials/{NAME}/result.json").read_bytes()
-    leftovers.see_to(node.job["uri"], places.work_folder(node.job["uri"]))  # as a launch on this machine does
+    leftovers.see_to(node.job["uri"], copies.work_folder(node.job["uri"]))  # as a launch on this machine does
     assert node.bucket.read(f"{node.under}/trials/{NAME}/result.json") == done
     assert not folder.exists()
     with courier.at_work(courier.named(node.job), 0) as near:
@@ -395,14 +395,48 @@ def test_a_trial_that_ended_and_could_not_be_sent_is_done_for_the_next_attempt_a
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("there", [
-    ("attempts.json", b'{"attempts": 2}'),  # another attempt
-    ("trial.json", b'{"launches": [{"started": "2026-01-02"}]}'),  # --fresh
+def test_a_launch_that_is_forgotten_because_nothing_of_it_came_through_keeps_what_it_finished(node: Node) -> None:
+    """The next launch, on another machine, sees no attempt of the first: its trial.json tells of itself alone."""
+    folder = left_unsent(node, finishes=True, folder_id="first")
+    done = (folder / f"trials/{NAME}/result.json").read_bytes()
+    forgotten = {"folder_id": "first", "launches": [{"started": "2026-01-02"}]}
+    node.bucket.write(f"{node.under}/trials/{NAME}/trial.json", json.dumps(forgotten).encode())
+    leftovers.see_to(node.job["uri"], copies.work_folder(node.job["uri"]))
+    assert node.bucket.read(f"{node.under}/trials/{NAME}/result.json") == done
+    assert node.json("trial.json") == forgotten
+    assert not folder.exists()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_of_two_attempts_with_one_number_that_know_nothing_of_each_other_the_one_that_is_known_there_counts(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = left_unsent(node, finishes=True, folder_id="first")
+    node.moves("second")
+    node.job["launch"] = "two"
+    with courier.at_work(courier.named(node.job), 0) as near:
+        trials.interrupt(near)  # from the start: nobody told it of the first
+    assert node.json("attempts.json")["attempts"] == 1
+    kept = {name: node.bucket.read(f"{node.under}/trials/{NAME}/{name}") for name in node.keys()}
+    node.moves("first")
+    leftovers.see_to(node.job["uri"], copies.work_folder(node.job["uri"]))
+    assert {name: node.bucket.read(f"{node.under}/trials/{NAME}/{name}") for name in node.keys()} == kept
+    assert not folder.exists()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(("began", "there"), [
+    ({}, ("attempts.json", b'{"attempts": 2}')),  # another attempt
+    ({}, ("trial.json", b'{"launches": [{"started": "2026-01-02"}]}')),  # --fresh, of an older version
+    ({"folder_id": "one"}, ("trial.json", b'{"folder_id": "two", "launches": []}')),  # --fresh
+    ({"folder_id": "one"}, ("trial.json", b'{"launches": [{"started": "2026-01-01"}]}')),  # --fresh by an older version
 ])  # fmt: skip
-def test_what_nobody_wants_any_more_is_not_sent_later(there: tuple[str, bytes], node: Node) -> None:
-    folder = left_unsent(node, finishes=True)
+def test_what_nobody_wants_any_more_is_not_sent_later(
+    began: dict[str, str], there: tuple[str, bytes], node: Node
+) -> None:
+    folder = left_unsent(node, finishes=True, **began)
     node.bucket.write(f"{node.under}/trials/{NAME}/{there[0]}", there[1])
-    leftovers.see_to(node.job["uri"], places.work_folder(node.job["uri"]))
+    leftovers.see_to(node.job["uri"], copies.work_folder(node.job["uri"]))
     assert "result.json" not in node.keys()
     assert not folder.exists()
 
@@ -416,7 +450,7 @@ def test_what_still_cannot_be_sent_stays(node: Node, monkeypatch) -> None:
 
     with pytest.MonkeyPatch.context() as cut:
         cut.setattr(Mirror, "_put", gone)
-        leftovers.see_to(node.job["uri"], places.work_folder(node.job["uri"]))
+        leftovers.see_to(node.job["uri"], copies.work_folder(node.job["uri"]))
     assert (folder / f"trials/{NAME}/result.json").is_file()
-    leftovers.see_to(node.job["uri"], places.work_folder(node.job["uri"]))
+    leftovers.see_to(node.job["uri"], copies.work_folder(node.job["uri"]))
     assert "result.json" in node.keys()

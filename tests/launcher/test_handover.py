@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,24 @@ def begin(out: Path, todo: Trial, attempts: int, *, checkpoint: bool) -> None:
 def test_a_trial_says_what_it_is_and_who_took_it(tmp_path: Path) -> None:
     todo = trial()
     written, said = launch(tmp_path, OLD, todo)
+    assert re.fullmatch("[0-9a-f]{32}", written.pop("folder_id"))
     assert written == {"identity": todo.identity, "launches": [{**OLD, "attempts": 0, "goes_on": False}]}
     assert config.load(results.trial_folder(tmp_path, todo.trial_id) / "trial.conf").as_dict() == (
         todo.configuration.as_dict()
     )
     assert said == ""
+
+
+def test_the_folder_of_a_trial_keeps_its_name_over_launches_and_one_that_begins_anew_gets_another(tmp_path: Path) -> None:
+    todo = trial()
+    first, _ = launch(tmp_path, OLD, todo)
+    second, _ = launch(tmp_path, {**OLD, "started": "tuesday"}, todo)
+    assert [entry["started"] for entry in second["launches"]] == ["tuesday"]  # the first one began nothing
+    assert second["folder_id"] == first["folder_id"]
+    place = results.trial_folder(tmp_path, todo.trial_id)
+    place.rename(tmp_path / "set aside")
+    third, _ = launch(tmp_path, OLD, todo)
+    assert third["folder_id"] != first["folder_id"]
 
 
 def test_going_on_with_other_code_is_told_at_the_start_and_recorded(tmp_path: Path) -> None:
