@@ -53,7 +53,7 @@ class TrainingConfiguration(BaseModel):
     load_model: FolderOrOff = Field(
         None,
         min_length=1,
-        description="Folder of a trained model to start from or, with do_train = False, to score.",
+        description="Folder of a trained model, or its URI (s3://, gs:// ...), to start from or, with do_train = False, to score.",
     )
     save_results: FolderOrOff = Field(
         None, min_length=1, description="Folder of the study where --out is not given; None: results/GRID."
@@ -98,7 +98,7 @@ class ModelConfiguration(BaseModel):
     pretrained_model_name: PathText | None = Field(
         None,
         min_length=1,
-        description="Weights to start from: a folder or a name on the hub; None starts at random.",
+        description="Weights to start from: a folder, its URI, or a name on the hub; None starts at random.",
     )
     reduction: str = Field(
         "mean",

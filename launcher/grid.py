@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -226,9 +227,10 @@ def _todo(
         )  # fmt: skip
     otherwise = [trial for trial in trials if _audited_otherwise(trial, rows[trial.trial_id])]
     if otherwise:
+        model = place.shown(results.trial_folder(place.folder, otherwise[0].trial_id) / "model")
         console.print(
             f"Warning: {len(otherwise)} finished trials were audited otherwise than asked for now; to audit their models so: "
-            f"--grid audit --set load_model={results.trial_folder(place.folder, otherwise[0].trial_id)}/model ..., or --fresh",
+            f"--grid audit --set {shlex.quote(f'load_model={model}')} ..., or --fresh",
             style="yellow", markup=False, highlight=False,
         )  # fmt: skip
     kept = f"; {len(failed)} failed before (--retry-failed runs them again)" if failed and not again else ""

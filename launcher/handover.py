@@ -68,6 +68,7 @@ def job(study: Study, trial: Trial, data: Prepared, out: Path, stop_file: Path) 
         "tensorboard": str(board) if board is not None else None,
         "stop_file": str(stop_file),
         "audits": str(out / "audits"),
+        "weights": dict(study.weights),
         "reductions": list(dict.fromkeys(cell.model.reduction for cell in study.configurations)),
     }
 

@@ -13,7 +13,7 @@ import torch
 import transformers
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
 
-from trainables import distributed, model_options, reduction_choice, variants
+from trainables import distributed, model_options, reduction_choice, variants, weights
 from trainables.class_loss import ClassLoss
 from trainables.corpora.store import Store
 from trainables.dataset import Loader, Split, UpdateLoader, UpdateSampler, split
@@ -44,6 +44,7 @@ def model_of(trial: Trial) -> tuple[Wav2Vec2ForCTC, Vocabulary, Wav2Vec2FeatureE
     settings = trial.model
     module = variants.load("trainables.models", settings["model_type"])
     pretrained = trial.checkpoint
+    weights.check(pretrained, trial.weights.get(pretrained or ""))
     start = module.start(pretrained)
     vocabulary = start.vocabulary() or Store.open(trial.store).vocabulary
     overrides = {name: value for name, value in settings.items() if name not in _OWN_MODEL_KEYS and value is not None}

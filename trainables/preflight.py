@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from trainables import model_options, reduction_choice, reductions, variants
+from trainables import model_options, reduction_choice, reductions, variants, weights
 from trainables.corpora import prepare as corpora
 from trainables.corpora.store import Store
 from trainables.errors import DataError
@@ -22,8 +21,6 @@ Sections = Mapping[str, Mapping[str, Any]]
 Progress = Callable[[int, int], None]
 
 MODEL, TRAINING = "Model Configuration", "Training Configuration"
-# What decides how a checkpoint hears and spells, beside its weights.
-_SETTINGS = ("added_tokens.json", "config.json", "preprocessor_config.json", "processor_config.json", "vocab.json")
 _OF_THE_LOSS = ("reduction", "reduction_group", "match_step", "ctc_zero_infinity", "dataset_loss_weighting")
 _OFF = (None, False, 0, "supervised", (), [])
 
@@ -89,8 +86,8 @@ def ready(
     for trial in {_model_key(trial): trial for trial in trials}.values():
         model_options.of(trial, store)
     _check_groups(store, groups)
-    weights = {name: found for _, name in wanted if name is not None and (found := weights_hash(name)) is not None}
-    return Ready(store, tuple(dict.fromkeys(notes)), weights)
+    hashes = {name: found for _, name in wanted if name is not None and (found := weights.hash_of(name)) is not None}
+    return Ready(store, tuple(dict.fromkeys(notes)), hashes)
 
 
 def _needed(trials: Sequence[Sections]) -> tuple[str, ...]:
@@ -114,25 +111,6 @@ def prepare(
 ) -> Store:
     """Prepare data for models alone: `ready` for the [Model Configuration] of each trial."""
     return ready(source, folder, [{MODEL: model} for model in models], groups, progress).store
-
-
-def weights_hash(name: str) -> str | None:
-    """Hash the weights and settings of a local checkpoint, so that a trial is known by what it starts from.
-
-    Returns:
-        None where `name` is no folder (a name on the hub).
-    """
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        return None
-    whole = hashlib.sha256()
-    settings = (folder / name for name in _SETTINGS)
-    for path in (*sorted(folder.glob("*.safetensors")), *(path for path in settings if path.is_file())):
-        whole.update(path.name.encode())
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                whole.update(block)
-    return whole.hexdigest()
 
 
 def _model_notes(model: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainables import weights
 from trainables.errors import DataError
 from trainables.model_options import check_fields
 from trainables.vocabulary import Vocabulary
@@ -152,8 +153,7 @@ class Checkpoint:
     def _has(self, file: str) -> bool:
         """Tell whether a checkpoint has a file that it need not have."""
         assert self.name is not None
-        folder = Path(self.name).expanduser()
-        if folder.is_dir():
+        if (folder := weights.folder_of(self.name)) is not None:
             return (folder / file).is_file()
         try:
             self._file(file)
@@ -175,15 +175,14 @@ class Checkpoint:
                 f"model_type = {self.model_type} needs pretrained_model_name in [Model Configuration]: the folder of a "
                 "Wav2Vec2ForCTC checkpoint or a hub name such as facebook/wav2vec2-base-960h"
             )
-        folder = Path(name).expanduser()
-        if folder.is_dir():
+        if (folder := weights.folder_of(name)) is not None:
             if not (folder / file).is_file():
                 raise DataError(f"the checkpoint {name!r} has no {file}; it has: {_listing(folder)}")
             return folder.resolve() / file
-        if folder.is_absolute() or name.startswith(("~", "./", "../")):
+        if Path(name).is_absolute() or name.startswith(("~", "./", "../")):
             raise DataError(
-                f"pretrained_model_name = {name!r}: there is no such folder; give that of a Wav2Vec2ForCTC checkpoint, or a "
-                "hub name such as facebook/wav2vec2-base-960h"
+                f"pretrained_model_name = {name!r}: there is no such folder; give that of a Wav2Vec2ForCTC checkpoint (or its "
+                "URI, as s3://bucket/folder), or a hub name such as facebook/wav2vec2-base-960h"
             )
         from transformers.utils.hub import cached_file
 

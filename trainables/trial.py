@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Trial:
         launch: the launch that runs it; attempts are counted by launch.
         attempt: name of this attempt, by which two that know nothing of each other are told apart; "": none was given.
         micro_batch_scale: part of the usual micro-batch that memory has room for.
+        weights: hash of the content of each checkpoint that trials start from, by its name.
         trackers: what it is reported to beside TensorBoard, see `launcher.trackers.told`; None: nothing.
     """
 
@@ -45,6 +46,7 @@ class Trial:
     attempt: str = ""
     micro_batch_scale: float = 1.0
     trackers: Mapping[str, Any] | None = None
+    weights: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Trial:
@@ -65,6 +67,7 @@ class Trial:
             launch=config.get("launch", ""),
             attempt=config.get("attempt_name", ""),
             trackers=config.get("trackers"),
+            weights=config.get("weights", {}),
         )
 
     def with_smaller_micro_batches(self, scale: float) -> Trial:

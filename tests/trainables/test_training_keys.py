@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from trials import error, interrupt, job, losses, run, small_store, table
 
-from trainables import preflight
+from trainables import preflight, weights
 from trainables.errors import DataError
 
 
@@ -157,20 +157,20 @@ def test_an_audit_of_a_split_that_is_not_there_is_refused_before_any_trial(store
 def test_the_settings_of_a_checkpoint_are_part_of_its_content(trained, tmp_path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(trained[0] / "model", folder)
-    before = preflight.weights_hash(str(folder))
-    assert before == preflight.weights_hash(str(trained[0] / "model"))
+    before = weights.hash_of(str(folder))
+    assert before == weights.hash_of(str(trained[0] / "model"))
     settings = folder / "processor_config.json"
     settings.write_text(settings.read_text().replace('"do_normalize": true', '"do_normalize": false'))
-    assert preflight.weights_hash(str(folder)) != before
+    assert weights.hash_of(str(folder)) != before
 
 
 def test_a_checkpoint_is_known_by_its_content(trained, store, tmp_path) -> None:
     folder, _ = trained
     sections = job(store, tmp_path, training={"load_model": str(folder / "model")})["sections"]
     ready = preflight.ready(str(store), tmp_path, [sections], ["group"])
-    assert ready.weights == {str(folder / "model"): preflight.weights_hash(str(folder / "model"))}
-    assert preflight.weights_hash(str(folder / "model")) != preflight.weights_hash(str(folder))
-    assert preflight.weights_hash("facebook/wav2vec2-base-960h") is None
+    assert ready.weights == {str(folder / "model"): weights.hash_of(str(folder / "model"))}
+    assert weights.hash_of(str(folder / "model")) != weights.hash_of(str(folder))
+    assert weights.hash_of("facebook/wav2vec2-base-960h") is None
 
 
 def test_a_key_of_another_model_type_is_told_to_have_no_effect(store, tmp_path) -> None:

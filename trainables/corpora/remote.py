@@ -36,15 +36,15 @@ def fetch(uri: str, wanted: str | None = None) -> Path:
     """
     if wanted is not None and (copies := sorted(cache_folder().glob(f"*-{wanted}"))):
         return copies[0]
-    system, folder = _file_system(uri)
+    system, folder = file_system(uri)
     encoded = _read(system, folder, writing.DESCRIPTION, uri)
     try:
         description = json.loads(encoded)
         fingerprint, files = str(description["fingerprint"]), list(description["files"])
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{_shown(uri)} is not a prepared store ({writing.DESCRIPTION}: {error!r})") from error
+        raise DataError(f"{shown(uri)} is not a prepared store ({writing.DESCRIPTION}: {error!r})") from error
     if any("location" in entry for entry in description["audio"]):
-        raise DataError(f"{_shown(uri)} holds no audio of its own, it is a selection from other stores; give those")
+        raise DataError(f"{shown(uri)} holds no audio of its own, it is a selection from other stores; give those")
     path = cache_folder() / f"{fingerprint}-{identity(encoded)}"
     if not (path / writing.DESCRIPTION).is_file():
         with writing.space_needed(path), writing.locked(path, wait=True):
@@ -71,18 +71,30 @@ def cache_folder() -> Path:
     return Path(home) / "lossgrid" / "stores"
 
 
-def _shown(uri: str) -> str:
+def shown(uri: str) -> str:
     """Return the URI without a key: errors go into tables."""
-    return re.sub(r"://[^/@]*@", "://***@", uri)
+    # Up to the last @: a key that was not encoded may hold a slash, or an @ itself.
+    return re.sub(r"://[^?]*@", "://***@", uri)
 
 
-def _file_system(uri: str) -> tuple[fs.FileSystem, str]:
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says: those of file systems go on with a stack."""
+    return str(error).partition("\n")[0]
+
+
+def file_system(uri: str) -> tuple[fs.FileSystem, str]:
+    """Return the file system of a URI, and the folder in it.
+
+    Raises:
+        DataError: pyarrow knows none for it.
+    """
     try:
         system, folder = fs.FileSystem.from_uri(uri)
     except (pa.ArrowException, OSError, ValueError) as error:
+        told = first_line(error).replace(uri, shown(uri))
         raise DataError(
-            f"{_shown(uri)!r} cannot be reached ({error}); give a folder, or a URI that pyarrow knows"
-        ) from error
+            f"{shown(uri)!r} cannot be reached ({told}); give a folder, or a URI that pyarrow knows"
+        ) from None  # pyarrow's error has the whole URI, with its key
     return system, folder.rstrip("/")
 
 
@@ -91,7 +103,7 @@ def _read(system: fs.FileSystem, folder: str, name: str, uri: str) -> bytes:
         with system.open_input_stream(f"{folder}/{name}") as source:
             return source.read()
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{_shown(uri)} is not a prepared store, or cannot be read ({error})") from error
+        raise DataError(f"{shown(uri)} is not a prepared store, or cannot be read ({error})") from error
 
 
 def _copy(system: fs.FileSystem, folder: str, entry: Mapping[str, Any], target: Path, uri: str) -> None:
@@ -99,19 +111,19 @@ def _copy(system: fs.FileSystem, folder: str, entry: Mapping[str, Any], target: 
     name = str(entry["file"])
     path = target / name
     if not path.resolve().is_relative_to(target.resolve()):
-        raise DataError(f"{_shown(uri)} names a file outside itself: {name!r}; it is not to be trusted")
+        raise DataError(f"{shown(uri)} names a file outside itself: {name!r}; it is not to be trusted")
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = hashlib.sha256()
     try:
         source = system.open_input_stream(f"{folder}/{name}")
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{_shown(uri)}: {name} cannot be read ({error})") from error
+        raise DataError(f"{shown(uri)}: {name} cannot be read ({error})") from error
     with source, path.open("wb") as file:
         while block := source.read(_BLOCK_BYTES):
             whole.update(block)
             file.write(block)
     if whole.hexdigest() != entry["sha256"]:
         raise DataError(
-            f"{_shown(uri)}: {name} is not what {writing.DESCRIPTION} says; copy or prepare the store again"
+            f"{shown(uri)}: {name} is not what {writing.DESCRIPTION} says; copy or prepare the store again"
         )
     writing.flush_to_disk(path)

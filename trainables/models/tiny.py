@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainables import weights
 from trainables.errors import DataError
 from trainables.model_options import PLAIN, ModelOptions
 from trainables.pretrained import Checkpoint
@@ -33,7 +34,8 @@ def start(name: str | None) -> Checkpoint | Scratch:
     if name is None:
         return _SCRATCH
     trained = Checkpoint(name, "tiny")
-    if not Path(name).expanduser().is_dir() or trained.convolutions() != _SCRATCH.convolutions():
+    folder = weights.folder_of(name)
+    if folder is None or trained.convolutions() != _SCRATCH.convolutions():
         what = "is no folder of one" if Path(name).expanduser().exists() else "does not exist"
         raise DataError(
             f"model_type = tiny starts from scratch or from a model that it trained, and {name!r} {what}; "
