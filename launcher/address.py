@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+from launcher import doors
 from launcher.config import ConfigurationError
 
 _MEETING_SECONDS, _LOOK_SECONDS = 20.0, 2.0
@@ -74,6 +75,24 @@ def meet(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _MEETING_SECONDS).close()
     except OSError as error:
         raise no_answer(address, error) from error
+
+
+def is_open(address: str) -> bool:
+    """Meet a cluster, and look whether it lets in whoever reaches its ports.
+
+    Raises:
+        ConfigurationError: nobody listens; or it does, and nothing says that this is meant.
+    """
+    meet(address)
+    if not doors.is_open((_current() or address) if address == "auto" else address.removeprefix("ray://")):
+        return False
+    if os.environ.get("RAY_AUTH_MODE") == "disabled":
+        return True
+    raise ConfigurationError(
+        f"the cluster at {address} asks for no token: whoever reaches its ports runs code as its user, and reads your data. Start "
+        "Ray with RAY_AUTH_MODE=token on every node (docs/clusters.md); or, where nobody else reaches these ports, export "
+        "RAY_AUTH_MODE=disabled to run there all the same; or --address local for a Ray of this study alone"
+    )
 
 
 def no_answer(address: str | None, error: Exception) -> ConfigurationError:

@@ -21,8 +21,8 @@ _HELPER_BYTES = {"train": 1.0e9, "tune": 0.0}
 _GUESSED_BYTES = 1.5e9
 """Memory of one worker before any trial has been measured."""
 _MARGIN, _MAX_TRIALS_PER_GPU = 1.25, 8
+_TOKEN = {"RAY_AUTH_MODE": "token"}
 _ENVIRONMENT = {
-    "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     # The controller takes one report per interval; the default of 2 s would stall short epochs.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
@@ -53,6 +53,7 @@ class Cluster:
         most: CPUs and GPUs of all machines that the cluster may grow to; empty: it does not grow.
         refused: ids of the nodes that may not run trials (launcher.guard); what they have is not counted.
         code: hash of the code that the workers run.
+        is_open: it asks nobody for a token.
     """
 
     address: str | None
@@ -66,6 +67,7 @@ class Cluster:
     most: Mapping[str, float] = field(default_factory=dict)
     refused: frozenset[str] = frozenset()
     code: str | None = None
+    is_open: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,25 +105,26 @@ class Sizing:
 def connected(choice: addresses.Choice | str | None) -> Iterator[Cluster]:
     """Connect to a cluster, or start one on this machine for the time of the block.
 
-    Token authentication is always on. A local cluster gets a token of its own that is written nowhere; a remote one
-    uses the caller's (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token).
+    Token authentication is always on: a local cluster gets a token of its own that is written nowhere, whatever RAY_AUTH_MODE
+    says; a remote one uses the caller's (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token). One that asks for none
+    is joined where RAY_AUTH_MODE=disabled says that this is meant.
 
     Args:
         choice: where; an address, or None, as --address.
 
     Raises:
-        ConfigurationError: no cluster answers at the address, or it runs another Ray or Python.
+        ConfigurationError: no cluster answers at the address, it asks for no token, or runs another Ray or Python.
     """
     choice = choice if isinstance(choice, addresses.Choice) else addresses.choose(choice)
-    os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
+    is_open = choice.address is not None and addresses.is_open(choice.address)
+    kept = {name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()}
+    os.environ.update(kept | ({} if is_open else _TOKEN))
     address = choice.address
     if address is None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    else:
-        addresses.meet(address)
     import ray
 
-    context, code = (None, None) if address is None else _joined(address, was_found=choice.was_found)
+    context, code = (None, None) if address is None else _joined(choice, is_open=is_open)
     if context is None:
         address, context = None, ray.init(**local_ray.arguments(DRIVER))
     try:
@@ -137,18 +140,22 @@ def connected(choice: addresses.Choice | str | None) -> Iterator[Cluster]:
             node_resources=tuple(node["Resources"] for node in ray.nodes() if node["Alive"]),
             most={} if address is None else _most(resources),
             code=code,
+            is_open=is_open and address is not None,
         )
     finally:
         ray.shutdown()
 
 
-def _joined(address: str, *, was_found: bool) -> tuple[Any, str | None]:
+def _joined(choice: addresses.Choice, *, is_open: bool) -> tuple[Any, str | None]:
     """Join a cluster, send the code along; return Ray's context (None: found, and not of this user) and the code's hash."""
     import ray
     from ray.exceptions import AuthenticationError
 
+    address, was_found = choice.address or "", choice.was_found
     with snapshot.taken() as folder:
-        environment = {"env_vars": dict(_ENVIRONMENT), **({} if folder is None else {"working_dir": str(folder)})}
+        # Nodes that were started without a token have none to give to their workers.
+        variables = dict(_ENVIRONMENT) if is_open else {**_ENVIRONMENT, **_TOKEN}
+        environment = {"env_vars": variables, **({} if folder is None else {"working_dir": str(folder)})}
         asked: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
         try:
             context = ray.init(**asked, runtime_env=environment)

@@ -30,8 +30,10 @@ def settings() -> Iterator[Finding]:
     """Look at the environment variables that decide how Ray is met."""
     mode = os.environ.get("RAY_AUTH_MODE")
     if mode not in (None, "token"):
-        text = f"RAY_AUTH_MODE = {mode}: whoever reaches a port of Ray runs code as you"
-        yield Finding(WARNING, "token", text, "unset RAY_AUTH_MODE; a study then asks for tokens")
+        text = f"RAY_AUTH_MODE = {mode}: whoever reaches a port of a Ray that you start runs code as you, and studies join clusters that are open so"
+        yield Finding(
+            WARNING, "token", text, "unset RAY_AUTH_MODE; the Ray that a study starts for itself has a token anyhow"
+        )
     if address := os.environ.get("RAY_ADDRESS"):
         yield Finding(OK, "ray", f"RAY_ADDRESS = {address}: studies without --address run there, not on this machine")
     yield from _token()

@@ -7,7 +7,6 @@ checkpoints, models and stores. Local studies are read and written in place, and
 from __future__ import annotations
 
 import fcntl
-import os
 import re
 import sys
 import tempfile

@@ -171,7 +171,9 @@ class Sender:
         if "folder_id" in here:
             return here["folder_id"] != there.get("folder_id")
         # Of an older version: a launch is not handed a trial twice, and one that did not come to begin it is forgotten.
-        launches, known = ({json.dumps(one.get("started")) for one in told.get("launches", ())} for told in (here, there))
+        launches, known = (
+            {json.dumps(one.get("started")) for one in told.get("launches", ())} for told in (here, there)
+        )
         return not launches <= known
 
     def _json(self, name: str, *, there: bool) -> Mapping[str, Any]:

@@ -24,6 +24,10 @@ _UNWRITABLE = (
     "Make room and give the same command again"
 )
 _UNREACHABLE = "{why}; all trials stopped behind their last checkpoints. The same command goes on once that works again"
+_OPEN = (
+    "Warning: the Ray cluster at {address} asks for no token: whoever reaches its ports runs code there as its user and reads "
+    "what it reads; RAY_AUTH_MODE=disabled says that this is meant"
+)
 MAX_BREAKDOWNS = 3
 """How often in a row Ray is started again although no trial got further."""
 
@@ -164,11 +168,15 @@ def schedule(order: Order, terminal: TextIO) -> Any:
     from launcher.guard import Guard
 
     placing, console = order.placing, Console(file=terminal, width=order.width, soft_wrap=not terminal.isatty())
-    choice = address.choose(placing.address)
+    choice, mode = address.choose(placing.address), os.environ.get("RAY_AUTH_MODE", "token")
     say = functools.partial(console.print, markup=False, highlight=False)
     say(choice.told)
     with ExitStack() as stack:
         joined = stack.enter_context(cluster.connected(choice))
+        if joined.is_open:
+            say(_OPEN.format(address=joined.address), style="yellow")
+        elif mode != "token":
+            say(f"RAY_AUTH_MODE = {mode} is set aside: a study asks for its token", style="yellow")
         if choice.was_found and joined.address is None:
             say(f"the cluster at {choice.address} does not take this machine's token; started Ray for this study alone")
         stack.enter_context(own_node.watched())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,10 +15,10 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import small_rows, write_manifest
-from launches import DEADLINE_SECONDS, ROOT, STUDY, environment, start
+from launches import DEADLINE_SECONDS, ROOT, STUDY, environment, head, start
 from mlflow import MlflowClient
 
-from launcher import results
+from launcher import doors, results
 
 pytestmark = pytest.mark.ray
 
@@ -139,28 +138,8 @@ def test_both_backends_give_the_same_numbers_even_across_an_interruption(trained
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
     """A cluster that is there already, with more logical CPUs than this machine has, and a token of its own."""
     home = tmp_path_factory.mktemp("cluster") / "home"
-    env = {**environment(home), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    env["RAY_USAGE_STATS_ENABLED"] = "0"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=4",
-               '--resources={"driver": 10}', "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1",
-               f"--dashboard-port={port + 1}"]  # fmt: skip
-    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        _wait_until_it_answers([command[0], "status", f"--address=127.0.0.1:{port}"], env)
-        yield f"127.0.0.1:{port}", env
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _wait_until_it_answers(command: list[str], env: dict[str, str]) -> None:
-    for _ in range(30):
-        if subprocess.run(command, env=env, capture_output=True).returncode == 0:
-            return
-    pytest.fail("the cluster did not come up")
+    with head({**environment(home), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}) as started:
+        yield started
 
 
 @pytest.mark.slow
@@ -188,6 +167,7 @@ def test_workers_of_ray_train_share_an_update_out_and_change_nothing(trained, da
 @pytest.mark.slow
 def test_a_cluster_is_not_entered_without_its_token(cluster, data, tmp_path) -> None:
     address, env = cluster
+    assert not doors.is_open(address)
     command = [sys.executable, str(ROOT / "launch.py"), "--grid", "losses", "--data", str(data), "--out", str(tmp_path)]
     wrong = {**env, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     done = subprocess.run([*command, *STUDY, "--address", address], capture_output=True, text=True, env=wrong)

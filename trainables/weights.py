@@ -85,7 +85,9 @@ def _copied(uri: str) -> Path:
     try:
         listed = system.get_file_info(fs.FileSelector(base, allow_not_found=True))
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"the checkpoint {remote.shown(uri)!r} cannot be reached ({remote.first_line(error)})") from None
+        raise DataError(
+            f"the checkpoint {remote.shown(uri)!r} cannot be reached ({remote.first_line(error)})"
+        ) from None
     found = sorted((info.path, info.size, info.mtime_ns or 0) for info in listed if _is_needed(info))
     if not found:
         raise DataError(

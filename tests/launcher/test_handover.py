@@ -55,7 +55,9 @@ def test_a_trial_says_what_it_is_and_who_took_it(tmp_path: Path) -> None:
     assert said == ""
 
 
-def test_the_folder_of_a_trial_keeps_its_name_over_launches_and_one_that_begins_anew_gets_another(tmp_path: Path) -> None:
+def test_the_folder_of_a_trial_keeps_its_name_over_launches_and_one_that_begins_anew_gets_another(
+    tmp_path: Path,
+) -> None:
     todo = trial()
     first, _ = launch(tmp_path, OLD, todo)
     second, _ = launch(tmp_path, {**OLD, "started": "tuesday"}, todo)

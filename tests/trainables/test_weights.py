@@ -96,7 +96,7 @@ def test_neither_does_it_from_a_folder_that_was_trained_anew(model: Path, store:
 
 def test_what_is_not_there_is_one_message_without_the_key(bucket: s3.Bucket, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(DataError, match="there is no checkpoint at .*of a trial give the folder model"):
+    with pytest.raises(DataError, match=r"there is no checkpoint at .*of a trial give the folder model"):
         weights.folder_of(bucket.uri("nothing"))
     with pytest.raises(DataError, match="cannot be reached") as refused:
         weights.folder_of("s3://KEY:SEC/RET@bucket/x?no_such_option=1")

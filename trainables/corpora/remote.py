@@ -123,7 +123,5 @@ def _copy(system: fs.FileSystem, folder: str, entry: Mapping[str, Any], target: 
             whole.update(block)
             file.write(block)
     if whole.hexdigest() != entry["sha256"]:
-        raise DataError(
-            f"{shown(uri)}: {name} is not what {writing.DESCRIPTION} says; copy or prepare the store again"
-        )
+        raise DataError(f"{shown(uri)}: {name} is not what {writing.DESCRIPTION} says; copy or prepare the store again")
     writing.flush_to_disk(path)
