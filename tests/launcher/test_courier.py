@@ -1,4 +1,4 @@
-"""Trials of a study on a real S3 server, trained by the real training function: what is there at any moment is whole."""
+"""Trials of a study on servers of S3 and of Google Cloud Storage, trained by the real training function: what is there at any moment is whole."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gcs
 import pytest
 import s3
 import trials
@@ -35,7 +36,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Node:
     """A machine with a copy of nothing."""
 
-    def __init__(self, bucket: s3.Bucket, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, bucket: s3.Bucket | gcs.Bucket, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         self.bucket, self.under, self.tmp_path, self.patch = bucket, f"studies/{tmp_path.name}", tmp_path, monkeypatch
         out = tmp_path / "out"
         self.job: dict[str, Any] = {
@@ -66,6 +69,15 @@ def node(bucket: s3.Bucket, store: Path, tmp_path: Path, monkeypatch: pytest.Mon
     return Node(bucket, store, tmp_path, monkeypatch)
 
 
+@pytest.fixture(params=[s3, gcs], ids=["s3", "gs"])
+def anywhere(
+    request: pytest.FixtureRequest, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Node]:
+    """A node for a study in a bucket of one kind or the other."""
+    with request.param.bucket() as made:
+        yield Node(made, store, tmp_path, monkeypatch)
+
+
 def test_a_local_trial_is_left_where_it_is(store: Path, tmp_path: Path) -> None:
     job = trials.job(store, tmp_path)
     with courier.at_work(courier.named(job), 0) as near:
@@ -75,18 +87,20 @@ def test_a_local_trial_is_left_where_it_is(store: Path, tmp_path: Path) -> None:
         assert place.uri is None
 
 
-def test_a_trial_goes_on_on_another_machine_and_ends_as_if_undisturbed(node: Node, store: Path, tmp_path: Path) -> None:
-    with courier.at_work(courier.named(node.job), 0) as near:
+def test_a_trial_goes_on_on_another_machine_and_ends_as_if_undisturbed(
+    anywhere: Node, store: Path, tmp_path: Path
+) -> None:
+    with courier.at_work(courier.named(anywhere.job), 0) as near:
         trials.interrupt(near)
-    assert any(name.endswith("sealed.json") for name in node.keys())
-    node.moves("second")
-    with courier.at_work(courier.named(node.job), 0) as near:
+    assert any(name.endswith("sealed.json") for name in anywhere.keys())
+    anywhere.moves("second")
+    with courier.at_work(courier.named(anywhere.job), 0) as near:
         result = trials.run(near)
     assert result["resumed"]
-    assert [name for name in node.keys() if "checkpoints" in name] == []
+    assert [name for name in anywhere.keys() if "checkpoints" in name] == []
     undisturbed = trials.job(store, tmp_path / "undisturbed", {"save_total_limit": 2})
     trials.run(undisturbed)
-    there = node.fetched("seen")
+    there = anywhere.fetched("seen")
     for table in ("history", "utterances"):
         assert trials.table(there, table) == trials.table(tmp_path / "undisturbed", table)
     assert {path.name for path in (there / "model").iterdir()} >= {"model.safetensors", "config.json"}
@@ -101,9 +115,11 @@ def test_why_a_trial_failed_is_sent(node: Node) -> None:
     assert node.json("attempts.json")["ended"][0]["error"] == node.json("failure.json")["error"]
 
 
-def test_wherever_sending_breaks_off_what_is_there_is_whole_and_can_be_gone_on_from(node: Node, monkeypatch) -> None:
+def test_wherever_sending_breaks_off_what_is_there_is_whole_and_can_be_gone_on_from(
+    anywhere: Node, monkeypatch
+) -> None:
     """Every number of uploads after which the process may have been killed, while it sends checkpoints and the end."""
-    with courier.at_work(courier.named(node.job), 0) as near:
+    with courier.at_work(courier.named(anywhere.job), 0) as near:
         trials.interrupt(near)
         Path(near["folder"], "result.json").write_text("{}")  # as if it had ended since
         folder, all_sent = Path(near["folder"]), Mirror._put
@@ -112,7 +128,7 @@ def test_wherever_sending_breaks_off_what_is_there_is_whole_and_can_be_gone_on_f
         def put(mirror: Mirror, name: str, blocks: Any) -> None:
             sent.append(name)
             all_sent(mirror, name, blocks)
-            there = set(node.keys())
+            there = set(anywhere.keys())
             # without it, the next attempt would count as the first
             assert "attempts.json" in there or not any("checkpoints" in name for name in there)
             for seal in [name for name in there if name.endswith("sealed.json")]:

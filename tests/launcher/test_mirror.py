@@ -1,4 +1,4 @@
-"""A local copy of a folder on a real S3 server, and on a file system that is no object store."""
+"""A local copy of a folder on servers of S3 and of Google Cloud Storage, and on a file system that is no object store."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import gcs
 import pytest
 import s3
 
@@ -24,11 +25,18 @@ def bucket() -> Iterator[s3.Bucket]:
         yield made
 
 
-@pytest.fixture(params=["s3", "local"])
+@pytest.fixture(scope="module")
+def of_google() -> Iterator[gcs.Bucket]:
+    with gcs.bucket() as made:
+        yield made
+
+
+@pytest.fixture(params=["s3", "gs", "local"])
 def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "local":
         return f"file://{tmp_path}/there"
-    return request.getfixturevalue("bucket").uri(tmp_path.name)
+    made: s3.Bucket | gcs.Bucket = request.getfixturevalue("bucket" if request.param == "s3" else "of_google")
+    return made.uri(tmp_path.name)
 
 
 def written(folder: Path, **files: str) -> Path:

@@ -1,4 +1,4 @@
-"""Studies on a real S3 server: one launch at a time, readers anywhere, and what stays there when a copy is lost."""
+"""Studies on servers of S3 and of Google Cloud Storage: one launch at a time, readers anywhere, and what stays there when a copy is lost."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import gcs
 import pytest
 import s3
 
@@ -16,14 +17,14 @@ from launcher import lease, live, places, results, sending
 from launcher.results import ResultsError
 
 
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[s3.Bucket]:
-    with s3.bucket() as made:
+@pytest.fixture(scope="module", params=[s3, gcs], ids=["s3", "gs"])
+def bucket(request: pytest.FixtureRequest) -> Iterator[s3.Bucket | gcs.Bucket]:
+    with request.param.bucket() as made:
         yield made
 
 
 @pytest.fixture
-def uri(bucket: s3.Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def uri(bucket: s3.Bucket | gcs.Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     on_another_machine(monkeypatch, tmp_path / "one")
     monkeypatch.setattr(lease, "_SETTLED_SECONDS", 0.0)
     return bucket.uri(f"studies/{tmp_path.name}")
@@ -69,7 +70,9 @@ def test_another_machine_sees_a_study_without_its_weights_and_audio(uri: str, tm
         assert [name for name in place.mirror.listing("trials") if "checkpoints" in name] == []
 
 
-def test_a_second_launch_is_told_who_runs_the_study(uri: str, tmp_path: Path, monkeypatch, bucket: s3.Bucket) -> None:
+def test_a_second_launch_is_told_who_runs_the_study(
+    uri: str, tmp_path: Path, monkeypatch, bucket: s3.Bucket | gcs.Bucket
+) -> None:
     with places.launched(uri, wanted=True):
         with pytest.raises(ResultsError, match="runs on this machine"), places.launched(uri, wanted=True):
             pass
@@ -112,7 +115,7 @@ def test_the_study_of_a_launch_that_was_killed_on_this_machine_is_free_at_once(
 
 
 def test_a_launch_whose_study_was_taken_over_writes_nothing_there_any_more(
-    uri: str, tmp_path: Path, bucket: s3.Bucket
+    uri: str, tmp_path: Path, bucket: s3.Bucket | gcs.Bucket
 ) -> None:
     under = f"studies/{tmp_path.name}"
     with places.launched(uri, wanted=True) as place:
@@ -124,7 +127,7 @@ def test_a_launch_whose_study_was_taken_over_writes_nothing_there_any_more(
 
 
 def test_a_launch_whose_study_was_taken_over_stops_as_by_ctrl_c_and_keeps_the_others_lease(
-    uri: str, tmp_path: Path, bucket: s3.Bucket, monkeypatch
+    uri: str, tmp_path: Path, bucket: s3.Bucket | gcs.Bucket, monkeypatch
 ) -> None:
     heard: list[int] = []
     monkeypatch.setattr(lease, "_RENEWED_SECONDS", 0.05)
@@ -180,7 +183,9 @@ def test_whoever_follows_sees_what_is_new(uri: str, tmp_path: Path, monkeypatch)
             assert (seen.folder / "study.json").is_file()
 
 
-def test_what_is_set_aside_keeps_its_weights(uri: str, tmp_path: Path, bucket: s3.Bucket, monkeypatch) -> None:
+def test_what_is_set_aside_keeps_its_weights(
+    uri: str, tmp_path: Path, bucket: s3.Bucket | gcs.Bucket, monkeypatch
+) -> None:
     with places.launched(uri, wanted=True) as place:
         write(place.folder, study_json={}, trials__t__model__weights={}, trials__t__result_json={})
         place.send()
@@ -195,7 +200,9 @@ def test_what_is_set_aside_keeps_its_weights(uri: str, tmp_path: Path, bucket: s
     ]
 
 
-def test_a_copy_that_is_removed_costs_nothing_but_copying(uri: str, bucket: s3.Bucket, tmp_path: Path) -> None:
+def test_a_copy_that_is_removed_costs_nothing_but_copying(
+    uri: str, bucket: s3.Bucket | gcs.Bucket, tmp_path: Path
+) -> None:
     with places.launched(uri, wanted=True) as place:
         write(place.folder, study_json={}, trials__t__result_json={})
         place.send()

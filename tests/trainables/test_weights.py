@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gcs
 import pytest
 import s3
 from trials import error, job, run, small_store
@@ -17,9 +18,9 @@ from trainables import preflight, weights
 from trainables.errors import DataError
 
 
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[s3.Bucket]:
-    with s3.bucket() as made:
+@pytest.fixture(scope="module", params=[s3, gcs], ids=["s3", "gs"])
+def bucket(request: pytest.FixtureRequest) -> Iterator[s3.Bucket | gcs.Bucket]:
+    with request.param.bucket() as made:
         yield made
 
 
@@ -37,7 +38,7 @@ def model(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def uri(bucket: s3.Bucket, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def uri(bucket: s3.Bucket | gcs.Bucket, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The same in a bucket, for a machine without a copy of anything."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for path in model.iterdir():
@@ -60,7 +61,7 @@ def test_a_model_in_a_bucket_is_the_one_on_disk(uri: str, model: Path, store: Pa
     assert run({**there, "weights": ready.weights})["nll_per_label"] == run(here)["nll_per_label"]
 
 
-def test_it_is_copied_once_and_again_when_it_changes(uri: str, bucket: s3.Bucket, tmp_path: Path) -> None:
+def test_it_is_copied_once_and_again_when_it_changes(uri: str, bucket: s3.Bucket | gcs.Bucket, tmp_path: Path) -> None:
     first = weights.folder_of(uri)
     assert first is not None
     before = (first / "config.json").stat().st_mtime_ns
@@ -73,7 +74,7 @@ def test_it_is_copied_once_and_again_when_it_changes(uri: str, bucket: s3.Bucket
 
 
 def test_a_trial_does_not_start_from_another_model_than_the_one_it_is_named_by(
-    uri: str, bucket: s3.Bucket, store: Path, tmp_path: Path
+    uri: str, bucket: s3.Bucket | gcs.Bucket, store: Path, tmp_path: Path
 ) -> None:
     known = {uri: weights.hash_of(uri)}
     bucket.write(f"{tmp_path.name}/model/vocab.json", b'{"another": 0}')
@@ -94,7 +95,9 @@ def test_neither_does_it_from_a_folder_that_was_trained_anew(model: Path, store:
     assert "is not what it was when the study was launched" in error(tmp_path / "trial")
 
 
-def test_what_is_not_there_is_one_message_without_the_key(bucket: s3.Bucket, tmp_path: Path, monkeypatch) -> None:
+def test_what_is_not_there_is_one_message_without_the_key(
+    bucket: s3.Bucket | gcs.Bucket, tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(DataError, match=r"there is no checkpoint at .*of a trial give the folder model"):
         weights.folder_of(bucket.uri("nothing"))
