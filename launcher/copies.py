@@ -12,6 +12,8 @@ _SAYS_WHERE = ("blob_storage_authority", "dfs_storage_authority", "endpoint_over
 """Options of pyarrow's addresses that name another server; the others say how to speak to it, or with which keys."""
 _USER_IS_A_KEY = ("s3", "gs", "gcs", "hdfs", "viewfs")
 """Before the @ of abfs stands the container."""
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+"""Variables by which pyarrow finds another server than Amazon's."""
 _ALIASES = {"gcs": "gs", "abfss": "abfs"}
 
 
@@ -40,4 +42,6 @@ def identity(uri: str) -> str:
     path = unquote(parts.path).rstrip("/")
     options = sorted((name, value) for name, value in parse_qsl(parts.query) if name in _SAYS_WHERE and value)
     told = "&".join(f"{name}={value}" for name, value in options)
+    if scheme == "s3" and not told:
+        told = next((f"endpoint={value}" for name in _ENDPOINTS if (value := os.environ.get(name))), "")
     return f"{_ALIASES.get(scheme, scheme)}://{kept}{server}{path}" + (f"?{told}" if told else "")

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +19,16 @@ import yaml
 from hosts import Host, Hosts, until
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAD, WORKERS, LAPTOP, STRANGER = "head", ("worker1", "worker2"), "laptop", "stranger"
+HEAD, WORKERS, LAPTOP, STRANGER, STORAGE = "head", ("worker1", "worker2"), "laptop", "stranger", "storage"
 CHECKOUT = "/shared/lossgrid"
 SHORT, LONG, LONGEST = (1, 2), 90, 220
 """Epochs. Two trials are done soon, one is long enough for a fault to hit it in its middle (45 s on two quiet cores), one is
 still not done when Ray gives a host up that does not answer (65 s)."""
 START_SECONDS, STUDY_SECONDS = 300.0, 480.0
+_S3_PORT = 9000
+_MAKE_BUCKET = (
+    "from urllib.request import Request, urlopen; urlopen(Request({address!r} + '/speech', method='PUT'), timeout=5)"
+)
 _SUBMITTED = re.compile(r"Job '(raysubmit_\w+)' submitted")
 
 
@@ -97,11 +101,22 @@ class Lab:
         """Return the folder of a study."""
         return self.shared / "studies" / name
 
-    def submit(self, name: str, *words: str, longest: int = LONG) -> Job:
-        """Give a study to the cluster, as step 5 says; returns once the job is accepted."""
+    def submit(
+        self, name: str, *words: str, longest: int = LONG, out: str = "", variables: Mapping[str, str] | None = None
+    ) -> Job:
+        """Give a study to the cluster, as step 5 says; returns once the job is accepted.
+
+        Args:
+            name: of the study.
+            words: of the command.
+            longest: epochs of its longest trial.
+            out: where it lies; "": in the shared folder, by its name.
+            variables: what all processes of the job find in their environment.
+        """
         self._open_tunnel()
-        study = launch(name, (*SHORT, longest), *words)
-        line = f"ray job submit --address http://127.0.0.1:8265 --working-dir . -- {study}"
+        study = launch(name, (*SHORT, longest), *words, out=out)
+        more = f" --runtime-env-json {shlex.quote(json.dumps({'env_vars': dict(variables)}))}" if variables else ""
+        line = f"ray job submit --address http://127.0.0.1:8265 --working-dir .{more} -- {study}"
         log = self.scratch / f"{name}-{time.monotonic_ns()}.log"
         job = Job(name, self.hosts[LAPTOP].start(f"{_prelude()} exec {line}", log), log)
         until("a job", lambda: job.number or job.client.poll() is not None, START_SECONDS)
@@ -135,10 +150,16 @@ class Lab:
         trials = self.folder(name).glob("trials/*/trial.conf")
         return max((path.parent for path in trials), key=_epochs)
 
-    def wait_for_the_middle(self, name: str) -> Path:
-        """Wait until a trial is done and the long one is behind a checkpoint; returns the folder of the long one."""
+    def wait_for_the_middle(self, name: str, look: Callable[[], object] = lambda: None) -> Path:
+        """Wait until a trial is done and the long one is behind a checkpoint; returns the folder of the long one.
+
+        Args:
+            name: of the study.
+            look: copies what is new of a study that does not lie in the shared folder.
+        """
 
         def is_midway() -> bool:
+            look()
             results = list(self.folder(name).glob("trials/*/result.json"))
             if not results:
                 return False
@@ -160,6 +181,20 @@ class Lab:
         (self.scratch / "faults.json").write_text(json.dumps(self.faults, indent=1))
         print(self.faults[-1], file=sys.stderr)
 
+    def serve_a_bucket(self) -> Bucket:
+        """Start a server of S3 on a machine of its own, with one bucket; all others have the keys to it."""
+        server = self.hosts[STORAGE]
+        address = f"http://{server.address}:{_S3_PORT}"
+        command = f"{ROOT}/.venv/bin/python -m moto.server --host {server.address} --port {_S3_PORT}"
+        server.start(f"exec {command}", self.scratch / "s3.log")
+        ask = f"{ROOT}/.venv/bin/python -c {shlex.quote(_MAKE_BUCKET.format(address=address))}"
+        until("a server of S3", lambda: server.run(ask, check=False).returncode == 0, START_SECONDS)
+        for name in (HEAD, *WORKERS, LAPTOP):
+            keys = self.hosts[name].folder / "home" / ".aws" / "credentials"
+            keys.parent.mkdir(mode=0o700)
+            keys.write_text("[default]\naws_access_key_id = test\naws_secret_access_key = test\n")
+        return Bucket(self, {"AWS_ENDPOINT_URL": address, "AWS_EC2_METADATA_DISABLED": "true"})
+
     def _open_tunnel(self) -> None:
         laptop = self.hosts[LAPTOP]
 
@@ -172,13 +207,44 @@ class Lab:
         until("the tunnel", is_open, START_SECONDS)
 
 
-def launch(name: str, epochs: Sequence[int], *words: str) -> str:
-    """Return the command of a study with trials of so many epochs."""
+@dataclass
+class Bucket:
+    """Studies in a bucket that only the hosts reach.
+
+    Attributes:
+        lab: the hosts.
+        variables: by which programs find its server.
+    """
+
+    lab: Lab
+    variables: Mapping[str, str]
+
+    def uri(self, name: str) -> str:
+        """Return where a study lies."""
+        return f"s3://speech/studies/{name}"
+
+    def look(self, name: str) -> None:
+        """Copy what is new of a study to where those in the shared folder lie."""
+        folders = f"Path('/shared/studies/{name}'), Path('/shared/copied-{name}.json')"
+        copy = f"Mirror({self.uri(name)!r}, {folders}).pull('', is_light)"
+        script = f"from pathlib import Path; from launcher.mirror import Mirror; from launcher.places import is_light; {copy}"
+        self.lab.hosts[LAPTOP].run(f"cd {ROOT} && {self.told} .venv/bin/python -c {shlex.quote(script)}")
+
+    @property
+    def told(self) -> str:
+        """The variables before a command."""
+        return " ".join(f"{name}={value}" for name, value in self.variables.items())
+
+
+def launch(name: str, epochs: Sequence[int], *words: str, out: str = "") -> str:
+    """Return the command of a study with trials of so many epochs; by its name, it lies in the shared folder."""
     axis = ",".join(map(str, epochs))
     study = (
         f"--grid smoke --set reduction=mean --set num_train_epochs={axis} --set save_strategy=steps --set save_steps=10"
     )
-    return " ".join(["python launch.py", study, "--max-concurrent 2", *words, f"--out /shared/studies/{name}"])
+    return " ".join(
+        ["python launch.py", study, "--max-concurrent 2", *words, f"--out {out or f'/shared/studies/{name}'}"]
+    )
 
 
 def _epochs(trial: Path) -> float:

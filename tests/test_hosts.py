@@ -14,7 +14,21 @@ import pandas
 import pytest
 from conftest import small_rows, write_manifest
 from hosts import Hosts, until
-from lab import CHECKOUT, HEAD, LAPTOP, LONG, LONGEST, ROOT, SHORT, START_SECONDS, STRANGER, STUDY_SECONDS, WORKERS, Lab
+from lab import (
+    CHECKOUT,
+    HEAD,
+    LAPTOP,
+    LONG,
+    LONGEST,
+    ROOT,
+    SHORT,
+    START_SECONDS,
+    STORAGE,
+    STRANGER,
+    STUDY_SECONDS,
+    WORKERS,
+    Lab,
+)
 from stranger import METRICS, REFUSED, SILENT, SSH, TOKEN
 
 from benchmarks import chaos
@@ -37,7 +51,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     shared = scratch / "shared"
     (shared / "studies").mkdir(parents=True)
     binds = {"/shared": shared, CHECKOUT: ROOT}
-    with Hosts(scratch / "hosts", [HEAD, *WORKERS, LAPTOP, STRANGER], binds, [ROOT]) as machines:
+    with Hosts(scratch / "hosts", [HEAD, *WORKERS, LAPTOP, STRANGER, STORAGE], binds, [ROOT]) as machines:
         lab = Lab(machines, shared, scratch)
         lab.write_file()
         lab.laptop("ray get-auth-token --generate >/dev/null && chmod 600 ~/.ray/auth_token")
@@ -122,6 +136,25 @@ def test_a_worker_that_is_cut_off_and_comes_back_does_no_harm(lab: Lab, judged: 
     worker.reconnect()
     assert lab.finish(job) == "SUCCEEDED"
     judged(job.name, finished, seconds=seconds, ended=labs.attempts(trial)["ended"])
+    lab.wait_for_all()
+
+
+def test_a_study_in_a_bucket_goes_on_when_a_worker_loses_its_power(lab: Lab, judged: Callable[..., None]) -> None:
+    """No folder is shared: each machine works on a disk of its own, and its keys lie there."""
+    bucket, name = lab.serve_a_bucket(), "bucket"
+    job = lab.submit(name, "--backend tune", out=bucket.uri(name), variables=bucket.variables)
+    trial = lab.wait_for_the_middle(name, lambda: bucket.look(name))
+    worker, finished = lab.host_of(trial), chaos.hashes(lab.folder(name))
+    worker.kill()
+    began = time.monotonic()
+    lab.hosts.boot(worker)
+    assert lab.finish(job) == "SUCCEEDED", job.log.read_text()
+    told = lab.laptop(f"{bucket.told} python launch.py status {bucket.uri(name)}")
+    assert told.count(" done ") == 3
+    bucket.look(name)
+    judged(name, finished, seconds=time.monotonic() - began, ended=labs.attempts(trial)["ended"])
+    assert [entry["class"] for entry in labs.attempts(trial)["ended"]] == ["worker lost"]
+    assert json.loads((trial / "result.json").read_text())["resumed"]
     lab.wait_for_all()
 
 

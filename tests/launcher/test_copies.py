@@ -35,6 +35,18 @@ def test_other_folders_and_servers_have_folders_of_their_own() -> None:
     assert len({copies.cache_folder(uri) for uri in [SAME[0], *OTHERS]}) == 1 + len(OTHERS)
 
 
+def test_a_server_that_the_environment_names_has_folders_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    amazon = copies.cache_folder(SAME[0])
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://10.0.0.9:9000")
+    assert copies.cache_folder(SAME[0]) != amazon
+    with s3.bucket() as bucket:
+        bucket.write("x", b"there")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{bucket.port}")
+        system, base = fs.FileSystem.from_uri(f"s3://{bucket.name}?region=us-east-1")
+        with system.open_input_stream(f"{base}/x") as found:
+            assert found.read() == b"there"
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
