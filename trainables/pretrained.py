@@ -21,6 +21,7 @@ PLAIN = ("Wav2Vec2ForCTC", *WITHOUT_HEAD)
 # Checkpoints that were saved without SpecAugment lack it, facebook/wav2vec2-base-960h among them.
 _MASK_EMBEDDING = "wav2vec2.masked_spec_embed"
 _HUB_HAS_NONE = "does not appear to have a file named"
+_ANSWER_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -186,8 +187,11 @@ class Checkpoint:
             )
         from transformers.utils.hub import cached_file
 
+        _meet_hub(name, file)
         try:
             found = cached_file(name, file)
+            if found is None:  # of a config.json that is not there transformers says nothing
+                raise FileNotFoundError(f"{name} {_HUB_HAS_NONE} {file}")
         except OSError as error:
             raise DataError(
                 f"pretrained_model_name = {name!r} is no local folder, and {file} cannot be had from the hub "
@@ -195,6 +199,30 @@ class Checkpoint:
                 "--local-dir FOLDER; copy FOLDER here and set pretrained_model_name = FOLDER"
             ) from error
         return Path(str(found))
+
+
+def _meet_hub(name: str, file: str) -> None:
+    """Ask the hub once for a file of which there is no copy here: its client asks where nobody answers for 24 s and more.
+
+    Raises:
+        DataError: nobody answers.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        if constants.HF_HUB_OFFLINE or try_to_load_from_cache(name, file) is not None:
+            return
+        get_hf_file_metadata(hf_hub_url(name, file), timeout=_ANSWER_SECONDS)
+    except (HfHubHTTPError, HFValidationError):
+        return  # it answers, or has no such names: what is wrong is told when the file is fetched
+    except Exception as error:  # of the client's network library, which has changed before
+        raise DataError(
+            f"pretrained_model_name = {name!r} is no local folder, {constants.HF_HUB_CACHE} has no copy of its {file}, and "
+            f"{constants.ENDPOINT} does not answer ({type(error).__name__}: {error}). Where there is a network: hf download "
+            f"{name} --local-dir FOLDER; copy FOLDER here and set pretrained_model_name = FOLDER (or copy its cache here, name "
+            "it in HF_HOME and set HF_HUB_OFFLINE=1)"
+        ) from error
 
 
 def _listing(folder: Path) -> str:

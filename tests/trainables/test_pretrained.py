@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -140,6 +144,76 @@ def test_a_name_that_is_neither_here_nor_on_the_hub_says_how_to_get_it(monkeypat
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match=r"is no local folder, .* hf download no/where --local-dir"):
         base.start("no/where").convolutions()
+
+
+class Hub(ThreadingHTTPServer):
+    """A hub on loopback that has nothing, or, with `answers` off, takes connections and never says a word."""
+
+    def __init__(self, *, answers: bool) -> None:
+        super().__init__(("127.0.0.1", 0), _Nothing)
+        self.answers, self.asked = answers, 0
+
+
+class _Nothing(BaseHTTPRequestHandler):
+    server: Hub
+
+    def handle(self) -> None:
+        self.server.asked += 1
+        if self.server.answers:
+            super().handle()
+
+    def do_HEAD(self) -> None:
+        self.send_response(404)
+        self.send_header("X-Error-Code", "EntryNotFound")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@pytest.fixture(params=[True, False], ids=["answers", "silent"])
+def hub(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with Hub(answers=request.param) as served:
+        address = f"http://127.0.0.1:{served.server_port}"
+        for name, value in {
+            "HF_HUB_OFFLINE": False, "HF_HUB_CACHE": str(tmp_path / "hub"), "ENDPOINT": address,
+            "HUGGINGFACE_CO_URL_TEMPLATE": f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+        }.items():  # fmt: skip
+            monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+        thread = threading.Thread(target=served.serve_forever, daemon=True)
+        thread.start()
+        yield served
+        served.shutdown()
+
+
+def test_where_the_hub_does_not_answer_it_is_asked_once_and_all_that_helps_is_told(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waits(seconds: float) -> None:
+        raise AssertionError(f"waits for {seconds} s")
+
+    monkeypatch.setattr(time, "sleep", waits)  # the hub's client does so between its tries
+    with pytest.raises(DataError) as caught:
+        base.start("some/where").convolutions()
+    told = str(caught.value)
+    assert told.startswith("pretrained_model_name = 'some/where' is no local folder, ")
+    assert "hf download some/where --local-dir FOLDER" in told
+    if hub.answers:
+        assert "config.json cannot be had from the hub (some/where does not appear to have a file named" in told
+    else:
+        assert hub.asked == 1
+        assert (
+            f"{tmp_path / 'hub'} has no copy of its config.json, and http://127.0.0.1:{hub.server_port} does not"
+            in told
+        )
+        assert "HF_HUB_OFFLINE=1" in told
+
+
+def test_a_copy_in_the_cache_of_the_hub_needs_no_answer(hub: Hub, tmp_path: Path) -> None:
+    made = tmp_path / "hub" / "models--some--where"
+    (made / "refs").mkdir(parents=True)
+    (made / "refs" / "main").write_text("a" * 40)
+    checkpoint(made / "snapshots" / ("a" * 40), stable=True)
+    assert base.start("some/where").convolutions() == base.start(str(made / "snapshots" / ("a" * 40))).convolutions()
 
 
 def test_only_models_that_can_start_from_scratch_need_no_checkpoint() -> None:
