@@ -67,7 +67,7 @@ def assemble(found: Found, shards: Sequence[Sequence[Mapping[str, Any]]], split:
         result.rows.append(_row(recording, names, transcript, decoded) | channels)
         result.places.append((number, place))
     result.channels_left_out = dict(left_out.most_common())
-    if split:
+    if split and result.rows:
         _assign(result.rows, split)
         # A named split is made of what can be used; that of the importer is another one.
         for rejected in result.rejects:
@@ -76,7 +76,7 @@ def assemble(found: Found, shards: Sequence[Sequence[Mapping[str, Any]]], split:
 
 
 def _assign(rows: Sequence[dict[str, Any]], split: str) -> None:
-    columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
     for row, name in zip(rows, splits.assign(split, columns)):
         row["split"] = name
 

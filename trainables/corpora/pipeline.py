@@ -70,6 +70,10 @@ class Plan:
         return whole.hexdigest()[:16]
 
 
+class _Unusable(DataError):
+    """The recordings are refused: nothing that was decoded is of use."""
+
+
 def cores() -> int:
     """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -99,11 +103,11 @@ def build(path: Path, plan: Plan, *, workers: int | None = None, progress: Progr
         files = _decode(todo, workers, progress)
         try:
             _finish(part, plan, [shard.name for shard in todo], files)
-        except DataError:
-            # With another split what is decoded is of use; a study's manifest has no other.
-            if plan.needs:
-                shutil.rmtree(part)
+        except _Unusable:
+            shutil.rmtree(part)
             raise
+        except DataError as error:  # of the split: with another one what is decoded is of use
+            raise DataError(f"{error}; what is decoded is kept in {str(part)!r} for another --split") from error
         _put_in_place(part, path)
     return Store.open(path)
 
@@ -239,12 +243,12 @@ def _finish(part: Path, plan: Plan, names: Sequence[str], files: Sequence[Mappin
     reasons = contents.told(assembled.rejects)
     for split in plan.needs:
         if not any(row["split"] == split for row in assembled.rows):
-            raise DataError(
+            raise _Unusable(
                 f"{plan.about.get('source')}: no usable utterance in the split {split!r} "
                 f"(usable: {len(assembled.rows)}, rejected: {reasons or 'none'}); needed: {' and '.join(plan.needs)}"
             )
     if not assembled.rows:
-        raise DataError(f"{plan.about.get('source')}: no utterance can be used (rejected: {reasons or 'none'})")
+        raise _Unusable(f"{plan.about.get('source')}: no utterance can be used (rejected: {reasons or 'none'})")
     about = {
         "made_from": plan.key, "split": plan.split, "notes": [readable(note) for note in plan.found.notes],
         "channels_left_out": assembled.channels_left_out, "several_channels": assembled.several_channels, **plan.about,

@@ -199,17 +199,28 @@ def test_a_named_split_replaces_that_of_the_corpus_and_is_part_of_the_fingerprin
 
 def test_a_split_that_does_not_fit_keeps_what_is_decoded(folder: Path) -> None:
     wanted = plan(folder)
-    with pytest.raises(DataError, match="nobody"):
+    with pytest.raises(DataError, match=r"nobody.*; what is decoded is kept in '.*/\.store\.part' for another --split"):
         build(folder / "store", replace(wanted, split="loso(speaker=nobody)"))
     kept = (folder / ".store.part" / "audio" / "00000.arrow").stat().st_ino
     build(folder / "store", wanted)
     assert (folder / "store" / "audio" / "00000.arrow").stat().st_ino == kept
 
 
-def test_a_store_without_any_utterance_is_refused(folder: Path) -> None:
+@pytest.mark.parametrize("split", ["", "loso(speaker=s1)"])
+def test_a_store_without_any_utterance_is_refused_and_nothing_of_it_stays(folder: Path, split: str) -> None:
     found = Found((recording(folder, "gone", "gone.wav"),))
     with pytest.raises(DataError, match=r"no utterance can be used \(rejected: 1 missing_file, as 'gone': .*gone.wav"):
-        build(folder / "store", Plan(found))
+        build(folder / "store", Plan(found, split=split))
+    with pytest.raises(DataError, match="no utterance can be used"):
+        build(folder / "store", Plan(Found(())))
+    assert [path.name for path in folder.iterdir() if "store" in path.name] == []
+
+
+def test_without_a_split_that_is_needed_nothing_stays(folder: Path) -> None:
+    wanted = plan(folder, small_rows(folder, validation=0))
+    with pytest.raises(DataError, match="no usable utterance in the split 'validation'"):
+        build(folder / "store", replace(wanted, needs=("train", "validation")))
+    assert [path.name for path in folder.iterdir() if "store" in path.name] == []
 
 
 def test_names_with_spaces_and_letters_of_any_language_are_kept(folder: Path) -> None:
