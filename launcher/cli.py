@@ -36,9 +36,9 @@ def main() -> None:
     except ValueError as error:
         if not getattr(error, "is_request_error", False):
             raise
-        from launcher import printable, provenance
+        from launcher import masking, printable
 
-        told = provenance.without_passwords(str(error))
+        told = masking.without_passwords(str(error))
         click.echo(f"Error: {printable.lines(told)}", err=True)  # it may quote a file of somebody else
         sys.exit(getattr(error, "exit_code", EXIT_BAD_REQUEST))
 
@@ -294,8 +294,8 @@ def _command() -> str:
     """Write the command line as it can be typed again, save for secrets."""
     import shlex
 
-    from launcher import provenance
+    from launcher import masking
 
     program = Path(sys.argv[0]).name
     words = ["python", program] if program.endswith(".py") else [program]
-    return provenance.without_secrets(shlex.join([*words, *sys.argv[1:]]))
+    return masking.without_secrets(shlex.join([*words, *sys.argv[1:]]))

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
 
-from launcher import provenance, results
+from launcher import masking, provenance, results
 from launcher.places import Place
 from launcher.study import Prepared, Study, Trial, short_names
 
@@ -107,7 +107,7 @@ def describe_study(study: Study, trials: Sequence[Trial], data: Prepared, out: P
         ],
     }  # fmt: skip
     # An address of data may hold a password.
-    text = provenance.without_passwords(json.dumps(content, ensure_ascii=False, default=str))
+    text = masking.without_passwords(json.dumps(content, ensure_ascii=False, default=str))
     results.write_json(out / "study.json", json.loads(text))
     rejects = Path(data.path) / "rejects.parquet"
     if rejects.is_file():

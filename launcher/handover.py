@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from launcher import launches, provenance, results
+from launcher import launches, masking, results
 from launcher.study import Prepared, Study, Trial
 
 Taken = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -77,7 +77,7 @@ def describe(todo: Sequence[Trial], taken: Taken, out: Path) -> None:
     """Write trial.conf and trial.json of each trial, each whole or not at all, before its worker can begin."""
     for trial in todo:
         place = results.trial_folder(out, trial.trial_id)
-        text = provenance.without_passwords(trial.configuration.to_conf())
+        text = masking.without_passwords(trial.configuration.to_conf())
         results.write_whole(place / "trial.conf", lambda path, text=text: path.write_text(text, encoding="utf-8"))
         # Drawn once: what an attempt has on a machine that was cut off is of this folder, or of one that was set aside since.
         folder_id = results.trial_file(place).get("folder_id") or uuid.uuid4().hex

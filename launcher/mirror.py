@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from launcher import retries, uploads
-from launcher.provenance import without_passwords
+from launcher.masking import without_passwords
 from launcher.results import write_json
 from launcher.retries import StorageError
 

@@ -207,6 +207,6 @@ def _first_line(error: BaseException) -> str:
     told = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
     if "://" not in told:
         return told
-    from launcher.provenance import without_passwords  # where the storage is on another file system, pyarrow is there
+    from launcher.masking import without_passwords
 
     return without_passwords(told)

@@ -21,8 +21,8 @@ from urllib.parse import unquote, urlsplit
 from launcher import lease, leftovers
 from launcher.copies import cache_folder, work_folder
 from launcher.lease import Lease
+from launcher.masking import without_passwords
 from launcher.mirror import Mirror, is_uri, rank
-from launcher.provenance import without_passwords
 from launcher.reading import refuse_links, refuse_other_folders
 from launcher.results import ResultsError
 from launcher.retries import StorageError, repeated

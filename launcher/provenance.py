@@ -5,26 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import re
-import shlex
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from launcher import checkout, results
+from launcher import checkout, masking, results
 from launcher.launches import UNKNOWN_PATCH
 
 _PACKAGES = ("lossgrid", "ray", "torch", "transformers", "accelerate", "safetensors", "numpy", "scipy", "pandas", "pyarrow",
              "jiwer", "soundfile", "soxr")  # fmt: skip
-_HIDDEN = "***"
-_SECRET_NAME = r"(?:token|passwd|password|passphrase|secret|credentials?|signature|(?<![a-z])sig|access_?key(?:_?id)?|api_?key|(?<![a-z])key)"
-_ASSIGNED = re.compile(rf"^(.*{_SECRET_NAME}\s*=).+$", re.IGNORECASE | re.DOTALL)
-_OPTION = re.compile(rf"^--?[\w-]*{_SECRET_NAME}$", re.IGNORECASE)
-# Addresses may hold a password (scheme://user:password@host) or a signed query (?token=...). One that was not encoded may
-# hold a slash, a space or an @ itself, so the last @ counts; a port and what a text says behind it are none.
-_IN_ADDRESS = re.compile(r"(://[^/@\s:\"']*:)(?:[^\s\"']+|(?!\d{1,5}(?:[/?\s,;)]|$))[^\n\"']+)(?=@)")
-_IN_QUERY = re.compile(rf"([?&][^=&\s\"']*{_SECRET_NAME}=)[^&\s\"']+", re.IGNORECASE)
 
 
 def of_launch(out: Path, command: str, *, code: Path | None = None) -> dict[str, Any]:
@@ -41,7 +31,7 @@ def of_launch(out: Path, command: str, *, code: Path | None = None) -> dict[str,
     """
     found = checkout.state(code or Path(__file__).resolve().parent.parent, out=out)
     return {
-        "command": without_secrets(command),
+        "command": masking.without_secrets(command),
         "git_sha": found.commit,
         "git_patch": UNKNOWN_PATCH if found.patch is None else _keep(found.patch, out),
         "git_problem": found.problem,
@@ -63,28 +53,6 @@ def packages() -> dict[str, str]:
 def host() -> str:
     """Return the name of this machine."""
     return platform.node()
-
-
-def without_secrets(command: str) -> str:
-    """Replace by *** what looks like a secret: `hub_token=...`, `--api-key ...`, `s3://user:password@...`."""
-    try:
-        words = shlex.split(command)
-    except ValueError:  # not written by a shell: a quote that nothing closes
-        words = command.split()
-    kept = []
-    for before, word in zip(["", *words], words, strict=False):
-        kept.append(_HIDDEN if _OPTION.match(before) else _masked(word))
-    return shlex.join(kept)
-
-
-def without_passwords(text: str) -> str:
-    """Replace by *** the passwords and signatures in the addresses of a text."""
-    return _IN_QUERY.sub(rf"\1{_HIDDEN}", _IN_ADDRESS.sub(rf"\1{_HIDDEN}", text))
-
-
-def _masked(word: str) -> str:
-    assigned = _ASSIGNED.match(word)
-    return assigned[1] + _HIDDEN if assigned and "://" not in assigned[1] else without_passwords(word)
 
 
 def _keep(patch: bytes, out: Path) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from launcher.provenance import without_passwords
+from launcher.masking import without_passwords
 from launcher.results import ResultsError
 
 _PAUSES_SECONDS, _SHORT_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0), 30.0

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from launcher.config import Configuration, ConfigurationError
 from launcher.config_resolve import MARGIN
 from launcher.identity import DEFAULT_SEED, digest_of, what_matters
+from launcher.masking import without_passwords
 
 SEED = "Trainer Arguments.seed"
 
@@ -238,6 +239,9 @@ def _value(sections: Mapping[str, Mapping[str, Any]], key: str) -> Any:
 
 def _slug(varied: Mapping[str, Any], seed: int, repeat: int) -> str:
     """Make a file name that a person can read, for example `sum-s1`; `sum-s1-r2` for a repeat."""
-    words = [str(value) if name == "reduction" else f"{name}={value}" for name, value in varied.items()]
+    words = [
+        str(value) if name == "reduction" else f"{name}={without_passwords(str(value))}"
+        for name, value in varied.items()
+    ]
     text = re.sub(r"[^A-Za-z0-9=.]+", "_", "-".join(words)).strip("_")
     return f"{text[:60]}-s{seed}" + (f"-r{repeat}" if repeat else "")

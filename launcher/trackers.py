@@ -13,12 +13,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from launcher import masking
 from launcher.config import Configuration
 from launcher.config_rules import TRACKERS, trackers_of
 from launcher.config_schema import TRAINER
 from launcher.config_values import ConfigurationError
+from launcher.masking import without_passwords
 from launcher.places import Place
-from launcher.provenance import without_passwords
 from launcher.study import Study, Trial, short_names
 
 _PACKAGES = {"wandb": ("wandb",), "mlflow": ("mlflow-skinny",)}
@@ -91,15 +92,19 @@ def told(study: Study, trial: Trial, place: Place, environment: Mapping[str, str
         "names": names,
         "group": group,
         "parameters": _parameters(trial),
-        "tags": {"study": study.name, "variant": trial.variant, "data_fingerprint": study.data_fingerprint},
+        "tags": {
+            "study": study.name,
+            "variant": without_passwords(trial.variant),
+            "data_fingerprint": study.data_fingerprint,
+        },
         "mlflow": {
             # One with a password does not travel: the worker finds it in its own environment.
             "uri": uri if without_passwords(uri) == uri else None,
             "where": hashlib.sha256(uri.encode()).hexdigest()[:12],
-            "experiment": environment.get("MLFLOW_EXPERIMENT_NAME") or group,
+            "experiment": without_passwords(environment.get("MLFLOW_EXPERIMENT_NAME") or group),
         },
         "wandb": {
-            "project": environment.get("WANDB_PROJECT") or "lossgrid",
+            "project": without_passwords(environment.get("WANDB_PROJECT") or "lossgrid"),
             "dir": environment.get("WANDB_DIR") or str(out),
             **{key: without_passwords(environment[name]) for name, key in _WANDB.items() if environment.get(name)},
         },
@@ -112,9 +117,7 @@ def _parameters(trial: Trial) -> dict[str, Any]:
     values = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
     values.pop(f"{TRAINER}.report_to", None)
     named = {name: values[key] for key, name in short_names(values).items()} | dict(trial.axes)
-    return {
-        name: without_passwords(value) if isinstance(value, str) else value for name, value in named.items()
-    }  # fmt: skip
+    return {name: masking.of_key(name, value) for name, value in named.items()}
 
 
 def _is_installed(package: str) -> bool:

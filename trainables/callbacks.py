@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from trainables import attempts, distributed, tables
 from trainables.errors import DataError
+from trainables.masking import without_passwords
 from trainables.session import Session
 
 
@@ -178,7 +179,7 @@ class TensorBoard(TrainerCallback):
     def __init__(self, folder: Path, hyperparameters: Mapping[str, Any]) -> None:
         self.folder = folder
         self.hyperparameters = {
-            name: value if isinstance(value, (bool, int, float, str)) else str(value)
+            name: value if isinstance(value, (bool, int, float)) else without_passwords(str(value))
             for name, value in hyperparameters.items()
         }
         self.writer: tensorboardX.SummaryWriter | None = None

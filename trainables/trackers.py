@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +17,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from trainables import distributed, tables
 from trainables.errors import DataError
+from trainables.masking import without_passwords
 from trainables.tracker_runs import RUNS, Run
 from trainables.trial import Trial
 
 NAME = "trackers.json"
 _LONGEST_WARNING = 300
-_PASSWORD = re.compile(r"(://[^/@\s:\"']*:)[^@\s\"']+(?=@)")
 
 
 class Trackers(TrainerCallback):
@@ -76,7 +75,7 @@ class Trackers(TrainerCallback):
             call()
         except Exception as error:
             self._runs.pop(name, None)
-            said = _PASSWORD.sub(r"\1***", next(iter(str(error).strip().splitlines()), ""))[:_LONGEST_WARNING]
+            said = without_passwords(next(iter(str(error).strip().splitlines()), ""))[:_LONGEST_WARNING]
             warning = (
                 f"{name} got only a part of this trial ({type(error).__name__}: {said}); the tables have all of it"
             )

@@ -11,7 +11,6 @@ import pyarrow as pa
 from pyarrow import fs
 
 from trainables.corpora import remote, writing
-from trainables.errors import DataError
 
 _BLOCK_BYTES = 1 << 22
 # What decides how a checkpoint hears and spells, beside its weights.
@@ -68,8 +67,8 @@ def check(name: str | None, known: str | None) -> None:
         DataError: it is another one now.
     """
     if name is not None and known is not None and hash_of(name) != known:
-        raise DataError(
-            f"the checkpoint {remote.shown(name)!r} is not what it was when the study was launched, or not the same on this "
+        raise remote.wrong(
+            f"the checkpoint {name!r} is not what it was when the study was launched, or not the same on this "
             "node: its trials are named by what was in it then; put that back, or give the command again for what is there now"
         )
 
@@ -85,16 +84,16 @@ def _copied(uri: str) -> Path:
     try:
         listed = system.get_file_info(fs.FileSelector(base, allow_not_found=True))
     except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"the checkpoint {remote.shown(uri)!r} cannot be reached ({remote.first_line(error)})"
+        raise remote.wrong(
+            f"the checkpoint {uri!r} cannot be reached ({remote.first_line(error)})"
         ) from None
     found = sorted((info.path, info.size, info.mtime_ns or 0) for info in listed if _is_needed(info))
     if not found:
-        raise DataError(
-            f"there is no checkpoint at {remote.shown(uri)!r}: no weights in safetensors and no config.json; of a trial give "
+        raise remote.wrong(
+            f"there is no checkpoint at {uri!r}: no weights in safetensors and no config.json; of a trial give "
             "the folder model, as in s3://bucket/studies/first/trials/ID/model"
         )
-    key = hashlib.sha256(json.dumps([remote.shown(uri).partition("?")[0], found]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([base, found]).encode()).hexdigest()[:16]
     path = cache_folder() / f"{PurePosixPath(base).name}-{key}"
     if path.is_dir():
         return path
@@ -116,11 +115,11 @@ def _copy(system: fs.FileSystem, name: str, size: int, target: Path, uri: str) -
     try:
         source = system.open_input_stream(name)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{remote.shown(uri)}: {name} cannot be read ({remote.first_line(error)})") from None
+        raise remote.wrong(f"{uri}: {name} cannot be read ({remote.first_line(error)})") from None
     with source, target.open("wb") as file:
         while block := source.read(_BLOCK_BYTES):
             file.write(block)
         file.flush()
         os.fsync(file.fileno())
     if target.stat().st_size != size:
-        raise DataError(f"{remote.shown(uri)}: {name} changed while it was copied; give the command again")
+        raise remote.wrong(f"{uri}: {name} changed while it was copied; give the command again")

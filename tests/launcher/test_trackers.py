@@ -115,6 +115,19 @@ def test_no_password_and_no_key_travels() -> None:
     assert "geheim" not in json.dumps(found)
 
 
+def test_no_secret_of_a_path_or_of_an_axis_travels_and_none_is_in_the_name_of_a_trial() -> None:
+    one, other = "s3://KEY:gehe/im geheim@store/w", "https://store/w?X-Amz-Signature=geheim&part=1"
+    made = study("report_to=wandb,mlflow", f"pretrained_model_name={one},{other}", f"dataset_path={one}",
+                 f"filter_datasets=a, {other}", "audit=False")  # fmt: skip
+    environment = {"MLFLOW_TRACKING_URI": "https://host/?token=geheim", "MLFLOW_EXPERIMENT_NAME": other}
+    for trial in made.trials():
+        found = trackers.told(made, trial, OUT, environment)
+        assert found is not None
+        assert "geheim" not in json.dumps(found)
+        assert "geheim" not in trial.trial_id + trial.run_name
+        assert found["tags"]["variant"].startswith("pretrained_model_name=")
+
+
 def test_an_address_of_wandb_with_a_password_is_refused_without_showing_it() -> None:
     environment = {"WANDB_BASE_URL": "https://jo:geheim@wandb.ward"}
     with pytest.raises(ConfigurationError, match=r"https://jo:\*\*\*@wandb.ward holds a password") as caught:

@@ -153,10 +153,10 @@ def test_a_tracker_that_fails_on_the_way_costs_no_trial_and_is_told(store: Path,
     assert "tracker_warning" not in results.outcome(tmp_path / "alone")
 
 
+@pytest.mark.parametrize("address", ["http://jo:geheim@127.0.0.1:9", "http://127.0.0.1:9/ml?token=geheim"])
 def test_a_server_that_does_not_answer_costs_no_trial_and_shows_no_password(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    address = "http://jo:geheim@127.0.0.1:9"  # nobody listens at the port "discard"
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:  # nobody listens at the port "discard"
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     asked = job(store, tmp_path, "mlflow", MLFLOW_TRACKING_URI=address)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pyarrow import fs
 
 from trainables.corpora import writing
 from trainables.errors import DataError
+from trainables.masking import without_passwords
 
 _BLOCK_BYTES = 1 << 22
 
@@ -42,9 +42,9 @@ def fetch(uri: str, wanted: str | None = None) -> Path:
         description = json.loads(encoded)
         fingerprint, files = str(description["fingerprint"]), list(description["files"])
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{shown(uri)} is not a prepared store ({writing.DESCRIPTION}: {error!r})") from error
+        raise wrong(f"{uri} is not a prepared store ({writing.DESCRIPTION}: {error!r})") from None
     if any("location" in entry for entry in description["audio"]):
-        raise DataError(f"{shown(uri)} holds no audio of its own, it is a selection from other stores; give those")
+        raise wrong(f"{uri} holds no audio of its own, it is a selection from other stores; give those")
     path = cache_folder() / f"{fingerprint}-{identity(encoded)}"
     if not (path / writing.DESCRIPTION).is_file():
         with writing.space_needed(path), writing.locked(path, wait=True):
@@ -71,10 +71,9 @@ def cache_folder() -> Path:
     return Path(home) / "lossgrid" / "stores"
 
 
-def shown(uri: str) -> str:
-    """Return the URI without a key: errors go into tables."""
-    # Up to the last @: a key that was not encoded may hold a slash, or an @ itself.
-    return re.sub(r"://[^?]*@", "://***@", uri)
+def wrong(text: str) -> DataError:
+    """Say what is wrong without the keys of an address: errors go into tables, and pyarrow's quote addresses (raise it from None)."""
+    return DataError(without_passwords(text))
 
 
 def first_line(error: BaseException) -> str:
@@ -91,10 +90,7 @@ def file_system(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         system, folder = fs.FileSystem.from_uri(uri)
     except (pa.ArrowException, OSError, ValueError) as error:
-        told = first_line(error).replace(uri, shown(uri))
-        raise DataError(
-            f"{shown(uri)!r} cannot be reached ({told}); give a folder, or a URI that pyarrow knows"
-        ) from None  # pyarrow's error has the whole URI, with its key
+        raise wrong(f"{uri!r} cannot be reached ({first_line(error)}); give a folder, or a URI that pyarrow knows") from None
     return system, folder.rstrip("/")
 
 
@@ -103,7 +99,7 @@ def _read(system: fs.FileSystem, folder: str, name: str, uri: str) -> bytes:
         with system.open_input_stream(f"{folder}/{name}") as source:
             return source.read()
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{shown(uri)} is not a prepared store, or cannot be read ({error})") from error
+        raise wrong(f"{uri} is not a prepared store, or cannot be read ({first_line(error)})") from None
 
 
 def _copy(system: fs.FileSystem, folder: str, entry: Mapping[str, Any], target: Path, uri: str) -> None:
@@ -111,17 +107,17 @@ def _copy(system: fs.FileSystem, folder: str, entry: Mapping[str, Any], target: 
     name = str(entry["file"])
     path = target / name
     if not path.resolve().is_relative_to(target.resolve()):
-        raise DataError(f"{shown(uri)} names a file outside itself: {name!r}; it is not to be trusted")
+        raise wrong(f"{uri} names a file outside itself: {name!r}; it is not to be trusted")
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = hashlib.sha256()
     try:
         source = system.open_input_stream(f"{folder}/{name}")
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{shown(uri)}: {name} cannot be read ({error})") from error
+        raise wrong(f"{uri}: {name} cannot be read ({first_line(error)})") from None
     with source, path.open("wb") as file:
         while block := source.read(_BLOCK_BYTES):
             whole.update(block)
             file.write(block)
     if whole.hexdigest() != entry["sha256"]:
-        raise DataError(f"{shown(uri)}: {name} is not what {writing.DESCRIPTION} says; copy or prepare the store again")
+        raise wrong(f"{uri}: {name} is not what {writing.DESCRIPTION} says; copy or prepare the store again")
     writing.flush_to_disk(path)

@@ -98,3 +98,10 @@ def test_processes_that_fetch_at_once_copy_once(made: Path, cache: Path) -> None
         (path,) = set(pool.map(remote.fetch, [made.as_uri()] * 6))
     assert list(cache.iterdir()) == [path]
     assert Store.open(path).fingerprint == Store.open(made).fingerprint
+
+
+@pytest.mark.parametrize("secret", ["gehe/im", "gehe im", "gehe@im"])
+def test_an_address_that_cannot_be_read_is_told_without_its_key(cache: Path, secret: str) -> None:
+    with pytest.raises(DataError, match="cannot be reached") as caught:
+        remote.fetch(f"no-such-system://KEY:{secret}@bucket/store?sig={secret.replace('@', '')}")
+    assert "gehe" not in str(caught.value)
