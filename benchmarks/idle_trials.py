@@ -28,7 +28,7 @@ class Silent:
     def finished(self, trial_id: str, row: Mapping[str, Any]) -> None:
         """Nothing."""
 
-    def stopping(self) -> None:
+    def stopping(self, why: str) -> None:
         """Nothing."""
 
 

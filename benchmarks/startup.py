@@ -116,7 +116,7 @@ class _Clock:
         """Note."""
         self.ended[trial_id] = time.time()
 
-    def stopping(self) -> None:
+    def stopping(self, why: str) -> None:
         """Nothing."""
 
 

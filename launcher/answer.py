@@ -5,6 +5,7 @@ Pure: summaries in, plain text out. Rates are fractions, shown as per cent with 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,7 +79,7 @@ def answer(
     name = f"the baseline {best['variant']}" if best["variant"] == baseline else best["variant"]
     headline = f"{lead} WER: {name}, {percent(best['mean'])} ({_over(best)})"
     other, comparison = _comparison(measured, compared, baseline)
-    cautions = _cautions(summary, other)
+    cautions = (*_pruned(results), *_cautions(summary, other))
     if noise is not None and other is not None and noise.hides(other["difference"]):
         cautions = (
             f"This difference is within the noise floor: {noise.sentence().removeprefix('noise floor: ')}.",
@@ -129,6 +130,19 @@ def _limits(best: pd.Series, compared: pd.Series | None) -> str:
     if compared is not None and compared["n_speakers"] < MIN_SPEAKERS:
         few.append(count(int(compared["n_speakers"]), "speaker"))
     return f"; with {' and '.join(few)} this cannot be claimed to generalise" if few else ""
+
+
+def _pruned(results: pd.DataFrame) -> tuple[str, ...]:
+    """Say that early stopping took trials away, and not at random."""
+    pruned = results.loc[results["status"] == "pruned", "variant"]
+    if pruned.empty:
+        return ()
+    requested = Counter(results["variant"])
+    of = ", ".join(f"{name} ({number} of {requested[name]})" for name, number in Counter(pruned).items())
+    return (
+        f"Early stopping pruned {count(len(pruned), 'trial')}: {of}. Those that are left were picked for their loss, so "
+        "their mean WER tends to be too low; without --early-stopping the same command trains the others to the end.",
+    )
 
 
 def _cautions(summary: pd.DataFrame, compared: pd.Series | None) -> tuple[str, ...]:

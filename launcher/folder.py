@@ -75,14 +75,33 @@ def _lock_file(out: Path) -> IO[str]:
         ) from error
 
 
-def set_aside(trials: Sequence[Trial], rows: dict[str, dict[str, Any]], place: Place) -> None:
-    """Move what trials measured before out of the way; nothing finished is deleted."""
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
+def set_aside(trials: Sequence[Trial], rows: dict[str, dict[str, Any]], place: Place) -> list[tuple[Path, Path]]:
+    """Move what trials measured before, and their curves in TensorBoard, out of the way; nothing is deleted.
+
+    Returns:
+        what was moved: where it lay, and where it lies.
+    """
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
+    moved = []
     for trial in trials:
-        folder = results.trial_folder(place.folder, trial.trial_id)
-        if folder.exists():
-            place.move(folder, place.folder / "replaced" / f"{trial.trial_id}.{stamp}")
+        aside = place.folder / "replaced" / f"{trial.trial_id}.{stamp}"
+        board = place.folder / "tensorboard" / trial.run_name
+        for old, new in ((results.trial_folder(place.folder, trial.trial_id), aside), (board, aside / "tensorboard")):
+            if old.exists():
+                place.move(old, new)
+                moved.append((old, new))
         rows[trial.trial_id] = {"status": "pending", "attempts": 0}
+    return moved
+
+
+def put_back(moved: Sequence[tuple[Path, Path]], place: Place) -> None:
+    """Undo `set_aside`, for a launch that was refused before a trial began."""
+    for old, new in reversed(moved):
+        if old.exists():  # as it was handed out
+            for file in [path for path in old.rglob("*") if path.is_file()]:
+                place.drop(file)
+            shutil.rmtree(old)
+        place.move(new, old)
 
 
 def describe_study(study: Study, trials: Sequence[Trial], data: Prepared, out: Path, launch: Mapping[str, Any]) -> None:

@@ -34,8 +34,8 @@ class Listener(Protocol):
     def finished(self, trial_id: str, row: Mapping[str, Any]) -> None:
         """Hear how a trial ended: its row of the results table."""
 
-    def stopping(self) -> None:
-        """Hear that running trials were asked to stop behind a checkpoint."""
+    def stopping(self, why: str) -> None:
+        """Hear that running trials were asked to stop behind a checkpoint; `why` is empty where somebody asked for it."""
 
 
 class Follower:
@@ -57,13 +57,13 @@ class Follower:
         """Tune saves its callbacks for a restore that is never made; what this one holds stays in this process."""
         return {}
 
-    def stop(self) -> None:
-        """Ask running trials to stop behind a checkpoint, and waiting ones not to begin."""
+    def stop(self, why: str = "") -> None:
+        """Ask running trials to stop behind a checkpoint, and waiting ones not to begin; `why` is told."""
         if self._is_stopping:
             return
         self._is_stopping = True
         self._touch(self.stop_file)
-        self.listener.stopping()
+        self.listener.stopping(why)
 
     def interrupt(self) -> None:
         """Stop because somebody asked for it."""
@@ -144,7 +144,7 @@ class Follower:
         row = results.outcome(self.folders[name])
         self.listener.finished(name, row)
         if row["status"] == "failed" and self.fail_fast:
-            self.stop()
+            self.stop(f"{name} failed (--fail-fast)")
 
 
 def _reason(trial: Any) -> str:

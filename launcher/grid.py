@@ -25,6 +25,7 @@ from launcher import (
     planning,
     progress,
     provenance,
+    pruning,
     results,
     show,
     start,
@@ -37,6 +38,7 @@ from launcher.study import Prepared, Study, Trial
 EXIT_DONE, EXIT_INTERRUPTED = 0, 130
 _DATASET = "Training Configuration.dataset_path"
 _WIDE = 100_000
+_WITHOUT_FRESH = ". Leave --fresh out then: it would begin all trials again"
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,17 @@ def execute(request: Request) -> int:
                 style="yellow", markup=False, highlight=False,
             )  # fmt: skip
         folder.describe_study(study, trials, data, out, launch)
+        moved = folder.set_aside(trials, rows, place) if request.fresh else []
         todo = _todo(trials, rows, study.groups, place, request, console)
-        interrupted = bool(todo) and start.run(
-            study, trials, todo, rows, data, place, placing=request.placing, launch=launch, console=console
-        )
+        try:
+            interrupted = bool(todo) and start.run(
+                study, trials, todo, rows, data, place, placing=request.placing, launch=launch, console=console
+            )
+        except ConfigurationError:
+            folder.put_back(moved, place)
+            raise
+        except start.Halted as halted:
+            raise start.Halted(f"{halted}{_WITHOUT_FRESH if request.fresh else ''}") from halted
         return _conclude(place, request, console, interrupted)
 
 
@@ -132,6 +141,8 @@ def plan(request: Request, console: Console) -> tuple[Study, Path | str]:
             f"dataset_path cannot be an axis: {configuration.axes[_DATASET]}; run one study per corpus"
         )
     study, warnings = check(space.study(configuration))
+    if request.early_stopping:
+        pruning.check(study.trials())
     if study.baseline is not None and study.baseline_variant() is None and _num_variants(study) > 1:
         warnings.append(f"baseline = {study.baseline} is no variant of this study; compared with the first instead")
     out = request.out or configuration.training.save_results or Path("results") / request.grid
@@ -213,8 +224,6 @@ def _todo(
     console: Console,
 ) -> list[Trial]:  # fmt: skip
     """Choose the trials to run: what is neither done nor failed, and more on request."""
-    if request.fresh:
-        folder.set_aside(trials, rows, place)
     failed = [trial for trial in trials if rows[trial.trial_id]["status"] == "failed"]
     done = sum(row["status"] == "done" for row in rows.values())
     again = failed if request.retry_failed else []
@@ -234,6 +243,8 @@ def _todo(
             style="yellow", markup=False, highlight=False,
         )  # fmt: skip
     kept = f"; {len(failed)} failed before (--retry-failed runs them again)" if failed and not again else ""
+    pruned = sum(row["status"] == "pruned" for row in rows.values()) if request.early_stopping else 0
+    kept += f"; {pruned} pruned before (without --early-stopping they go on)" if pruned else ""
     console.print(f"{len(trials)} trials: {done} done, {len(todo)} to run{kept}", markup=False, highlight=False)
     return todo
 
@@ -255,9 +266,16 @@ def _conclude(place: Place, request: Request, console: Console, interrupted: boo
     shown = place.shown(page)
     floor, extra = show.noise_floor(out, tables.results), {"out": place.shown(), "report": shown}
     code = show.results_table(tables.study, tables.results, as_json=request.as_json, extra=extra, floor=floor)
-    show.failures(tables.results, console)
+    show.shortfalls(tables.results, console)
     console.print(f"report: {shown}", markup=False, highlight=False)
     if tables.results["status"].isin(["done", "failed", "pruned"]).all():
         return code
-    console.print(f"interrupted; to go on: {request.command}", markup=False, highlight=False)
+    stopped = "stopped, as a trial failed (--fail-fast)" if code != EXIT_DONE and not interrupted else "interrupted"
+    waits = "" if request.retry_failed or code == EXIT_DONE else "; trials that failed wait for --retry-failed"
+    console.print(f"{stopped}; to go on: {_going_on(request.command)}{waits}", markup=False, highlight=False)
     return EXIT_INTERRUPTED if interrupted or code == EXIT_DONE else code  # 3: --fail-fast stopped the others
+
+
+def _going_on(command: str) -> str:
+    """Return the command that goes on with a study: --fresh would begin all trials again."""
+    return shlex.join(word for word in shlex.split(command) if word != "--fresh")

@@ -12,12 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.table import Table
 from rich.text import Text
 
-from launcher import printable
+from launcher import printable, results
 from launcher.study import Trial
 
 _COLOURS = {
     "done": "green",
     "failed": "red",
+    "pruned": "yellow",
     "running": "cyan",
     "interrupted": "yellow",
     "pending": "dim",
@@ -76,7 +77,7 @@ class Board:
     @property
     def unfinished(self) -> int:
         """How many trials have not ended."""
-        return sum(row["status"] not in ("done", "failed", "pruned") for row in self.rows.values())
+        return len(self.rows) - self._ended
 
     def reported(self, trial_id: str, metrics: Mapping[str, Any]) -> None:
         """Note the last scores of a running trial."""
@@ -86,18 +87,19 @@ class Board:
     def finished(self, trial_id: str, row: Mapping[str, Any]) -> None:
         """Note how a trial ended; print its line when there is no live table."""
         self.rows[trial_id].update(row)
-        if row["status"] in ("done", "failed") and not self.console.is_terminal:
-            ended = sum(known["status"] in ("done", "failed") for known in self.rows.values())
-            self.console.print(f"[{ended}/{len(self.rows)}] {trial_id}: {outcome(row)}", markup=False, highlight=False)
+        if row["status"] in results.ENDED and not self.console.is_terminal:
+            told = f"[{self._ended}/{len(self.rows)}] {trial_id}: {outcome(row)}"
+            self.console.print(told, markup=False, highlight=False)
         if row.get("tracker_warning"):
             warning = f"Warning: {trial_id}: {row['tracker_warning']}"
             self.console.print(warning, style="yellow", markup=False, highlight=False)
 
-    def stopping(self) -> None:
+    def stopping(self, why: str) -> None:
         """Say that running trials finish their checkpoints."""
-        self._note = "stopping: running trials finish their checkpoints (Ctrl-C again stops at once)"
+        told, twice = (f", as {why}", "twice") if why else ("", "again")
+        self._note = f"stopping{told}: running trials finish their checkpoints (Ctrl-C {twice} stops at once)"
         if not self.console.is_terminal:
-            self.console.print(self._note, markup=False)
+            self.console.print(self._note, markup=False, highlight=False)
 
     def table(self) -> Table:
         """Draw the trials as they stand."""
@@ -107,10 +109,14 @@ class Board:
         }
         return draw(rows, self._title(), self._note)
 
+    @property
+    def _ended(self) -> int:
+        return sum(row["status"] in results.ENDED for row in self.rows.values())
+
     def _title(self) -> str:
-        done = sum(row["status"] == "done" for row in self.rows.values())
-        failed = sum(row["status"] == "failed" for row in self.rows.values())
-        return f"{done} of {len(self.rows)} trials done, {failed} failed, {_clock(time.monotonic() - self._started)}"
+        done, failed, pruned = ([row["status"] for row in self.rows.values()].count(name) for name in results.ENDED)
+        told = f"{done} of {len(self.rows)} trials done, {failed} failed{f', {pruned} pruned' if pruned else ''}"
+        return f"{told}, {_clock(time.monotonic() - self._started)}"
 
     def _seconds(self, trial_id: str) -> float | None:
         if (known := self.rows[trial_id].get("seconds")) is not None:
@@ -132,8 +138,8 @@ def draw(rows: Mapping[str, Mapping[str, Any]], title: str, note: str = "") -> T
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     shown = list(rows)
     if len(shown) > _MAX_ROWS:
-        order = {"running": 0, "failed": 1, "done": 2}
-        shown = sorted(shown, key=lambda name: order.get(rows[name]["status"], 3))[:_MAX_ROWS]
+        order = {"running": 0, "failed": 1, "pruned": 2, "done": 3}
+        shown = sorted(shown, key=lambda name: order.get(rows[name]["status"], 4))[:_MAX_ROWS]
     for name in shown:
         row, status = rows[name], rows[name]["status"]
         table.add_row(
@@ -150,6 +156,8 @@ def outcome(row: Mapping[str, Any]) -> str:
         scores = (("WER", per_cent, "wer"), ("CER", per_cent, "cer"), ("NLL/label", number, "nll_per_label"))
         told = [f"{name} {write(row[key])}" for name, write, key in scores if row.get(key) is not None]
         return ", ".join(["done", *(told or ["not scored"]), _clock(row.get("seconds") or 0)])
+    if row["status"] == "pruned":
+        return f"pruned at update {row.get('updates', '?')}, behind others: NLL/label {number(row.get('nll_per_label')) or '?'}"
     return f"{row['status']}: {first_line(row['error'])}" if row.get("error") else row["status"]
 
 

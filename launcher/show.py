@@ -15,6 +15,7 @@ from rich.console import Console
 from launcher import noise, printable, progress, reading, results
 
 EXIT_DONE, EXIT_FAILED_TRIALS = 0, 3
+_MOST_NAMED = 10
 
 
 def results_table(
@@ -80,8 +81,17 @@ def plain(row: Mapping[Any, Any]) -> dict[str, Any]:
     }
 
 
-def failures(frame: pd.DataFrame, console: Console) -> None:
-    """Say which trials of a results table failed, and why."""
+def shortfalls(frame: pd.DataFrame, console: Console) -> None:
+    """Say which trials of a results table failed, and why, and which were ended early."""
     failed = frame[frame["status"] == "failed"]
     for name, error in zip(failed["trial_id"], failed["error"]):
         console.print(printable.lines(f"failed: {name}: {error}"), style="red", markup=False, highlight=False)
+    pruned = list(frame.loc[frame["status"] == "pruned", "trial_id"])
+    if pruned:
+        named = ", ".join(
+            [*pruned[:_MOST_NAMED], *([f"and {len(pruned) - _MOST_NAMED} more"] if len(pruned) > _MOST_NAMED else [])]
+        )
+        told = (
+            f"pruned, as others were ahead: {named}; the same command without --early-stopping trains them to the end"
+        )
+        console.print(printable.lines(told), style="yellow", markup=False, highlight=False)

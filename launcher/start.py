@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
-from launcher import address, apart, handover, progress, pruning, ray_file, results, trackers
+from launcher import address, apart, handover, progress, ray_file, results, trackers
 from launcher.config import ConfigurationError
 from launcher.places import Place
 from launcher.retries import StorageError, at_length
@@ -101,10 +101,8 @@ def run(
 
     Raises:
         Halted: nothing can be written, or Ray broke down again and again.
-        ConfigurationError: early stopping is asked for and no trial is scored while it trains.
+        ConfigurationError: the trials cannot be run so here; none has begun.
     """
-    if placing.early_stopping:
-        pruning.check(todo)
     out = place.folder
     stop_file = out.resolve() / f".stop-{os.getpid()}"
     handover.describe(todo, handover.take_up(todo, rows, out, launch, console), out)
@@ -197,13 +195,20 @@ def schedule(order: Order, terminal: TextIO) -> Any:
         more = {"threads": sizing.threads, "launch": uuid.uuid4().hex[:8]}
         from launcher import run  # imports Ray, which reads its environment once: not before it is set
 
-        with progress.Board(order.trials, order.rows, console) as board:
+        with progress.Board(order.trials, shown(order), console) as board:
             guard.wants(sizing, lambda: board.unfinished)
             return run.run(
                 [{**job, **more} for job in order.jobs], order.train_fn, cluster=connected, sizing=sizing,
                 backend=placing.backend, stop_file=order.stop_file, fail_fast=placing.fail_fast,
                 early_stopping=placing.early_stopping, listener=board, place=order.place, guard=guard,
             )  # fmt: skip
+
+
+def shown(order: Order) -> dict[str, Mapping[str, Any]]:
+    """Return what is known of each trial before the first begins; one that ended before and runs again is to come."""
+    again = {job["trial_id"] for job in order.jobs}
+    ended = {name for name in again if order.rows[name]["status"] in results.ENDED}
+    return {name: {"status": "pending"} if name in ended else row for name, row in order.rows.items()}
 
 
 def _see(place: Place) -> None:

@@ -93,7 +93,7 @@ class Snapshot:
 
 
 def once(folder: Path, *, as_json: bool) -> int:
-    """Print the results table as it is now, with the trials that run, and to stderr why trials failed.
+    """Print the results table as it is now, with the trials that run, and to stderr why trials failed or were pruned.
 
     Returns:
         3 when some trials failed, else 0.
@@ -107,7 +107,7 @@ def once(folder: Path, *, as_json: bool) -> int:
             frame.loc[place, "status"] = "running"
     code = show.results_table(study, frame, as_json=as_json, floor=show.noise_floor(folder, frame))
     if not as_json:
-        show.failures(frame, Console(stderr=True, soft_wrap=True))
+        show.shortfalls(frame, Console(stderr=True, soft_wrap=True))
     return code
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import s3
 
-from launcher import folder, results
-from tests.launcher.studies import checkpoint, finished, put
+from launcher import folder, places, results
+from launcher.mirror import Mirror
+from launcher.places import Place
+from tests.launcher.studies import checkpoint, finished, put, study
+
+TRIALS = study("reduction=sum,mean", "seed=1").trials()
+NAMES = [trial.trial_id for trial in TRIALS]
 
 
 def test_what_a_killed_launch_left_behind_is_removed_and_what_counts_is_not_touched(tmp_path: Path) -> None:
@@ -30,3 +37,77 @@ def test_a_record_that_was_torn_is_named_with_what_to_do(tmp_path: Path, name: s
     (tmp_path / f"{name}.json").write_bytes(content)
     with pytest.raises(results.ResultsError, match=rf"{name}\.json is damaged .*; remove it, and the same command"):
         results.outcome(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[s3.Bucket]:
+    with s3.bucket() as made:
+        yield made
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """The study of a launch: a folder, or a bucket with its copy."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if request.param == "folder":
+        where = str(tmp_path / "out")
+        Path(where).mkdir()
+    else:
+        where = request.getfixturevalue("bucket").uri(f"studies/{tmp_path.name}")
+    with places.launched(where, wanted=True) as made:
+        yield made
+
+
+def content(place: Place, tmp_path: Path, name: str) -> dict[str, bytes]:
+    """Read all that is there, whoever's copy this process has."""
+    seen = place.folder
+    if place.uri is not None:
+        seen = tmp_path / name
+        Mirror(place.uri, seen).pull()
+    files = [path for path in seen.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return {path.relative_to(seen).as_posix(): path.read_bytes() for path in files}
+
+
+def ends(place: Place, wer: float) -> None:
+    """Let every trial end, with what a worker leaves of one: tables, weights, curves."""
+    for trial in TRIALS:
+        where = put(place.folder, trial.trial_id, result=finished(wer=wer))
+        (where / "model").mkdir(exist_ok=True)
+        (where / "model" / "model.safetensors").write_bytes(b"weights %f" % wer)
+        board = place.folder / "tensorboard" / trial.run_name
+        board.mkdir(parents=True, exist_ok=True)
+        (board / f"events.{wer}").write_bytes(b"curve %f" % wer)
+    place.send()
+
+
+def set_aside(place: Place) -> list[tuple[Path, Path]]:
+    rows = {name: results.outcome(results.trial_folder(place.folder, name)) for name in NAMES}
+    moved = folder.set_aside(TRIALS, rows, place)
+    assert [row["status"] for row in rows.values()] == ["pending", "pending"]
+    return moved
+
+
+def test_what_was_finished_is_kept_aside_as_often_as_all_begins_again(place: Place, tmp_path: Path) -> None:
+    everything: list[bytes] = []
+    for wer in (0.5, 0.25, 0.125):  # three times within a second
+        ends(place, wer)
+        before = content(place, tmp_path, f"before {wer}")
+        everything += [data for name, data in before.items() if name.startswith(("trials/", "tensorboard/"))]
+        set_aside(place)
+        after = content(place, tmp_path, f"after {wer}")
+        assert sorted(after.values()) == sorted(before.values()), "nothing is lost, and nothing is there twice"
+        assert all(name.startswith("replaced/") for name in after)
+    assert len(everything) == 3 * 2 * 3
+    assert sorted(after.values()) == sorted(everything)
+
+
+def test_a_launch_that_was_refused_puts_back_what_it_set_aside(place: Place, tmp_path: Path) -> None:
+    ends(place, 0.5)
+    before = content(place, tmp_path, "before")
+    moved = set_aside(place)
+    for name in NAMES:  # as the refused launch handed them out
+        put(place.folder, name, trial={"launches": []})
+    place.send()
+    folder.put_back(moved, place)
+    place.send()
+    assert content(place, tmp_path, "after") == before

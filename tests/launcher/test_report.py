@@ -51,6 +51,17 @@ def test_the_answer_names_the_best_variant_its_difference_and_what_it_does_not_s
     assert headline(tables).endswith("with 2 seeds this cannot be claimed to generalise.")
 
 
+def test_the_answer_says_that_early_stopping_took_trials_away() -> None:
+    tables = study_tables()
+    assert not [told for told in report.content(tables)["answer"].cautions if "pruned" in told]
+    behind = tables.results["trial_id"] == tables.results["trial_id"].iloc[0]
+    variant = tables.results["variant"].iloc[0]
+    tables = with_results(tables, status=tables.results["status"].mask(behind, "pruned"))
+    first, *_ = report.content(tables)["answer"].cautions
+    assert first.startswith(f"Early stopping pruned 1 trial: {variant} (1 of 2). ")
+    assert first.endswith("without --early-stopping the same command trains the others to the end.")
+
+
 def test_when_the_baseline_is_best_the_answer_compares_the_next() -> None:
     tables = study_tables()
     tables = replace(tables, study={**tables.study, "baseline": "reduction=sqrt_length"})

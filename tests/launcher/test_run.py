@@ -33,7 +33,7 @@ class Listener:
 
     def finished(self, trial_id: str, row: Mapping[str, Any]) -> None: ...
 
-    def stopping(self) -> None:
+    def stopping(self, why: str) -> None:
         self.stopped += 1
 
 
