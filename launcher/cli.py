@@ -56,7 +56,7 @@ def main() -> None:
 @click.option(
     "--data",
     metavar="PATH",
-    help="Manifests (.csv, .tsv, .jsonl, .parquet) or prepared stores, by path or URI; several with commas.",
+    help="Manifests (.csv, .tsv, .jsonl, .parquet) by path, prepared stores by path or URI; several with commas.",
 )
 @click.option(
     "--out",

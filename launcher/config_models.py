@@ -28,8 +28,8 @@ class TrainingConfiguration(BaseModel):
     dataset_path: PathText = Field(
         "sample",
         min_length=1,
-        description="The corpus: a manifest (.csv, .tsv, .jsonl, .parquet), a prepared store, or `sample`, "
-        "which ships with lossgrid. A relative path is taken from the current folder.",
+        description="The corpus: a manifest (.csv, .tsv, .jsonl, .parquet), a prepared store (by path or URI), several "
+        "of these with commas, or `sample`, which ships with lossgrid. A relative path is taken from the current folder.",
     )
     split: str | None = Field(
         None,
