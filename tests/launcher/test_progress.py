@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from launcher import grid, progress, show, start
+from launcher.config import ConfigurationError
 from launcher.places import Place
 from launcher.progress import Board
 from tests.launcher.studies import finished, study
@@ -91,3 +92,14 @@ def test_at_the_end_pruned_trials_are_named_with_what_trains_them_to_the_end(
 
 def test_a_pruned_trial_that_was_never_scored_is_told_too() -> None:
     assert "update ?, behind others: NLL/label ?" in progress.outcome({"status": "pruned", "nll_per_label": None})
+
+
+def test_the_command_that_goes_on_does_not_begin_again() -> None:
+    told = grid._going_on("python launch.py --grid losses --fresh --out 'a folder' --set reduction=mean")
+    assert told == "python launch.py --grid losses --out 'a folder' --set reduction=mean"
+
+
+def test_early_stopping_of_what_is_not_scored_is_refused_before_anything_is_set_aside() -> None:
+    asked = grid.Request("losses", "", overrides=("eval_strategy=no",), early_stopping=True, fresh=True)
+    with pytest.raises(ConfigurationError, match="--early-stopping compares scores of trials that train"):
+        grid.plan(asked, console())
