@@ -84,9 +84,7 @@ def _copied(uri: str) -> Path:
     try:
         listed = system.get_file_info(fs.FileSelector(base, allow_not_found=True))
     except (pa.ArrowException, OSError) as error:
-        raise remote.wrong(
-            f"the checkpoint {uri!r} cannot be reached ({remote.first_line(error)})"
-        ) from None
+        raise remote.wrong(f"the checkpoint {uri!r} cannot be reached ({remote.first_line(error)})") from None
     found = sorted((info.path, info.size, info.mtime_ns or 0) for info in listed if _is_needed(info))
     if not found:
         raise remote.wrong(

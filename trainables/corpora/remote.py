@@ -90,7 +90,9 @@ def file_system(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         system, folder = fs.FileSystem.from_uri(uri)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise wrong(f"{uri!r} cannot be reached ({first_line(error)}); give a folder, or a URI that pyarrow knows") from None
+        raise wrong(
+            f"{uri!r} cannot be reached ({first_line(error)}); give a folder, or a URI that pyarrow knows"
+        ) from None
     return system, folder.rstrip("/")
 
 
