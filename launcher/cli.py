@@ -28,10 +28,8 @@ def main() -> None:
         click.echo("interrupted; the same command goes on where this one stopped", err=True)
         sys.exit(EXIT_INTERRUPTED)
     except PermissionError as error:
-        click.echo(
-            f"Error: {error.filename or error}: {error.strerror or 'no permission'}; ask for the right to read and write there, or use another place",
-            err=True,
-        )
+        told = f"{error.filename or error}: {error.strerror or 'no permission'}"
+        click.echo(f"Error: {told}; ask for the right to read and write there, or use another place", err=True)
         sys.exit(EXIT_BAD_REQUEST)
     except ValueError as error:
         if not getattr(error, "is_request_error", False):
