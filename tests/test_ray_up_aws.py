@@ -1,6 +1,6 @@
 """`ray up cluster.yaml` against a simulated AWS: what is launched, who may come in, what is run on the head.
 
-The simulation is moto; commands that would go out by SSH are caught and kept. As Ray tests its own `ray up`.
+The simulation is moto; what goes out by SSH is caught by tests/ray_up.py.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from typing import Any
 
 import boto3
 import pytest
+import ray_up
 import yaml
 from click.testing import CliRunner, Result
 from moto import mock_aws
 from ray.autoscaler._private.aws import config as aws_config
 from ray.autoscaler._private.aws import node_provider
-from ray.scripts import scripts
-from testfixtures import Replacer
-from testfixtures.popen import MockPopen, PopenBehaviour
 
 from clusters import aws_once
 
@@ -41,13 +39,7 @@ class Cloud:
 
     def up(self, file: Path | None = None) -> tuple[Result, list[str]]:
         """Run `ray up`; return what it said and the commands it sent."""
-        popen = MockPopen()
-        popen.set_default(behaviour=_answer)
-        with Replacer() as replacer:
-            replacer.replace("subprocess.Popen", popen)
-            options = ["--no-config-cache", "-y", "--log-style=pretty", "--log-color", "false"]
-            result = CliRunner().invoke(scripts.up, [str(file or self.file), *options])
-        return result, [_line(call) for call in popen.all_calls if call[0] == "Popen"]
+        return ray_up.up(file or self.file)
 
     @property
     def machines(self) -> list[dict[str, Any]]:
@@ -55,15 +47,6 @@ class Cloud:
 
     def node_config(self, kind: str) -> dict[str, Any]:
         return yaml.safe_load(self.file.read_text())["available_node_types"][kind]["node_config"]
-
-
-def _answer(command: Any, stdin: Any) -> PopenBehaviour:
-    return PopenBehaviour(stdout=b"[]" if ".Config.Env" in str(command) else b"docker")
-
-
-def _line(call: Any) -> str:
-    command = call[1][0]
-    return command if isinstance(command, str) else " ".join(command)
 
 
 @pytest.fixture
@@ -97,24 +80,7 @@ def test_ray_up_launches_the_head_alone_behind_closed_doors_and_starts_ray_as_pr
     assert [one["GroupId"] for one in head["SecurityGroups"]] == cloud.node_config("head")["SecurityGroupIds"]
     assert {tag["Key"]: tag["Value"] for tag in head["Tags"]}["ray-cluster-name"] == "lossgrid"
     _only_stated_addresses_come_in(cloud)
-    _commands_keep_their_promises(sent)
-
-
-def _commands_keep_their_promises(sent: list[str]) -> None:
-    run = next(line for line in sent if "docker run" in line)
-    assert "lossgrid:cpu" in run
-    for option in ("-e RAY_AUTH_MODE=token", "-e RAY_USAGE_STATS_ENABLED=0", "-v /shared:/shared"):
-        assert option in run
-    assert "/home/ray/.ray/auth_token:/home/ray/.ray/auth_token" in run
-    assert any("rsync" in line and ".ray/auth_token" in line for line in sent)
-    start = next(line for line in sent if "ray start --head" in line)
-    # The last word before Ray starts counts: Ray itself exports OMP_NUM_THREADS=1 in front of every command.
-    assert start.index("OMP_NUM_THREADS=1") < start.index("unset OMP_NUM_THREADS") < start.index("ray start --head")
-    assert "--dashboard-host=127.0.0.1" in start
-    assert "--disable-usage-stats" in start
-    mounting = next(number for number, line in enumerate(sent) if "mount -t nfs4" in line)
-    assert mounting < sent.index(run)
-    assert not any("pip install" in line for line in sent)
+    ray_up.keeps_its_promises(sent, mount="mount -t nfs4")
 
 
 def _only_stated_addresses_come_in(cloud: Cloud) -> None:
