@@ -19,9 +19,10 @@ test: $(VENV)/.installed-test ## the default tests: no network, no GPU, under fi
 test-slow: $(VENV)/.installed-test ## what takes longer: a cluster that was there before, several workers of Ray Train, pages in a browser
 	$(BIN)/python -m pytest -m "slow or browser"
 
-CLUSTER_PACKAGES := openssh-server openssh-client rsync iproute2
-test-cluster: $(VENV)/.installed-test ## three hosts in namespaces of this machine, brought up by `ray up clusters/lab.yaml`; as root
-	@if ! (command -v sshd && command -v ssh && command -v rsync && command -v ip) >/dev/null; then \
+CLUSTER_PACKAGES := openssh-server openssh-client rsync iproute2 slurmctld slurmd slurm-client munge
+test-cluster: $(VENV)/.installed-test ## hosts in namespaces of this machine, brought up by `ray up clusters/lab.yaml`, and by Slurm; as root
+	@if ! (command -v sshd && command -v ssh && command -v rsync && command -v ip && \
+	  command -v slurmctld && command -v slurmd && command -v sbatch && command -v munged) >/dev/null; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(CLUSTER_PACKAGES); } >/dev/null; \
 	  else echo "make test-cluster runs as root and needs $(CLUSTER_PACKAGES)" >&2; exit 1; fi; \

@@ -27,7 +27,12 @@ _IMAGES = "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly"
 
 @click.command()
 @click.option("--cidr", required=True, metavar="A.B.C.D/N", help="Who may reach SSH: your address as 203.0.113.7/32.")
-@click.option("--bucket", required=True, metavar="NAME", help="S3 bucket: stores/ is read, studies/ is written.")
+@click.option(
+    "--bucket",
+    required=True,
+    metavar="NAME",
+    help="S3 bucket: workers read it and write studies/, the head stores/ too.",
+)
 @click.option("--region", default="eu-central-1", show_default=True)
 @click.option("--vpc", metavar="ID", help="VPC of the cluster.  [default: the default VPC of the region]")
 def main(cidr: str, bucket: str, region: str, vpc: str | None) -> None:

@@ -29,7 +29,12 @@ _CONDITIONS = 3  # the version of a policy that may hold conditions
 @click.command()
 @click.option("--project", required=True, metavar="ID", help="Best one of its own: what Ray keeps is the project's.")
 @click.option("--cidr", required=True, metavar="A.B.C.D/N", help="Who may reach SSH: your address as 203.0.113.7/32.")
-@click.option("--bucket", required=True, metavar="NAME", help="Made if missing: stores/ is read, studies/ is written.")
+@click.option(
+    "--bucket",
+    required=True,
+    metavar="NAME",
+    help="Made if missing: workers read it and write studies/, the head stores/ too.",
+)
 @click.option("--region", default="europe-west4", show_default=True)
 def main(project: str, cidr: str, bucket: str, region: str) -> None:
     """Make what clusters/gcp.yaml asks for and print the values to fill in."""

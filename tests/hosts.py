@@ -21,7 +21,8 @@ _NETWORK = "10.77.0"
 _POLL_SECONDS, _START_SECONDS, _END_SECONDS = 0.2, 60.0, 120.0
 _TOOLS = {"sshd": "openssh-server", "ssh": "openssh-client", "rsync": "rsync", "ip": "iproute2"}
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# The home of root is private to each host; /root stays where it is, Python may lie in it.
+# The home of root is private to each host; /root stays where it is, Python may lie in it. The hosts know each other by name, and ask
+# nobody for others: a server for names that does not answer would cost half a minute each time.
 _INIT = """
 set -eu
 read -r _
@@ -31,6 +32,8 @@ ip link set eth0 up
 ip address add {address}/24 dev eth0
 ip route add default via {network}.1
 mount --bind {folder}/passwd /etc/passwd
+mount --bind {names} /etc/hosts
+mount --bind /dev/null /etc/resolv.conf
 mount -t tmpfs tmpfs /run
 mkdir -p /run/sshd
 mount -t tmpfs tmpfs /dev/shm
@@ -176,8 +179,11 @@ class Hosts(contextlib.AbstractContextManager["Hosts"]):
         try:
             self._lay_network()
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)], check=True)
-            for number, name in enumerate(self._names):
-                self._add(name, f"{_NETWORK}.{10 + number}")
+            addresses = {name: f"{_NETWORK}.{10 + number}" for number, name in enumerate(self._names)}
+            lines = ["127.0.0.1 localhost", *(f"{address} {name}" for name, address in addresses.items())]
+            (self.folder / "names").write_text("\n".join(lines) + "\n")
+            for name, address in addresses.items():
+                self._add(name, address)
         except BaseException:
             self.__exit__()
             raise
@@ -205,6 +211,7 @@ class Hosts(contextlib.AbstractContextManager["Hosts"]):
                 binds.append(f"mkdir -p {there}; mount --rbind {shlex.quote(str(path))} {there}")
         script = _INIT.format(
             name=host.name, address=host.address, network=_NETWORK, folder=host.folder, binds="\n".join(binds),
+            names=self.folder / "names",
             sshd=_tool("sshd"),
         )  # fmt: skip
         namespaces = ["--net", "--pid", "--mount", "--mount-proc", "--uts", "--ipc", "--kill-child"]

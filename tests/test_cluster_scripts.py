@@ -1,4 +1,4 @@
-"""The script that runs a study on Slurm, with stand-ins for the programs that it calls."""
+"""The script that runs a study on Slurm, with stand-ins for the programs that it calls; with the real ones: tests/test_slurm.py."""
 
 from __future__ import annotations
 
@@ -37,6 +37,9 @@ elif name == "srun":
     where = next(word.partition("=")[2] for word in options if word.startswith("--nodelist="))
     start = next(at for at, word in enumerate(words) if not word.startswith("--"))
     os.execvpe(words[start], words[start:], {{**os.environ, "NODE": where}})
+elif name == "ray" and words[0] == "status" and "ASKED" in os.environ:
+    pathlib.Path(os.environ["ASKED"]).write_text("asked")
+    pathlib.Path(os.environ["ASKED"] + ".answer").read_text()
 elif name == "ray" and words[0] == "status":
     with open({log!r} + ".asked", "a+") as asked:
         asked.write(".")
@@ -160,6 +163,26 @@ def test_the_signal_before_the_end_lets_the_launch_finish_its_checkpoints(place:
     assert "the same sbatch line goes on" in told
     after = place.log[place.log.index("checkpoints") :]
     assert sorted(after) == ["checkpoints", "n1: ended", "n2: ended", "n3: ended"]
+    assert place.tokens == []
+
+
+def test_the_signal_while_ray_comes_up_ends_the_job_before_the_study_begins(place: Place) -> None:
+    # A job of ten minutes or less is told at once. bash forgets a signal that it gets behind a command, unless it is told to mind it.
+    asked, answer = place.folder / "asked", place.folder / "asked.answer"
+    os.mkfifo(asked)
+    os.mkfifo(answer)
+    script = subprocess.Popen(
+        ["bash", str(SLURM), "--grid", "losses"], env=place.environment(ASKED=str(asked)), cwd=place.folder,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert asked.read_text() == "asked"
+    script.send_signal(signal.SIGINT)
+    answer.write_text("go on")
+    _, told = script.communicate(timeout=60)
+    assert script.returncode == 130
+    assert "before the study began" in told
+    log = place.folder / "log"
+    assert not log.exists() or "launch" not in log.read_text()
     assert place.tokens == []
 
 
