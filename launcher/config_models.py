@@ -43,7 +43,9 @@ class TrainingConfiguration(BaseModel):
     )
     filter_controls: bool = Field(False, description="Leave out the control speakers.")
     filter_datasets: Words = Field(
-        (), description="Corpora to leave out, by the column corpus; the first letters of a name are enough."
+        (),
+        description="Corpora to leave out, by the column corpus: whole names, in which case, hyphens, underscores and "
+        "spaces do not count.",
     )
     l2_speakers: Words = Field((), description="Second-language speakers to keep; empty keeps all.")
     test_set: Literal["validation", "test", "both"] = Field(

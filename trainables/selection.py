@@ -22,8 +22,11 @@ _DYSARTHRIC = frozenset({"dysarthric", "dysarthria"})
 # What the importers put before the names of a corpus, so that those of several do not collide (both M01).
 _PREFIX = re.compile(r"(?:UA|TORGO|L2|SAP)-", re.IGNORECASE)
 # Control speakers of TORGO (FC01, MC02) and UA-Speech (CF03, CM05) by their names, with and without the letter that the
-# original experiment put before them.
-_CONTROL_SPEAKER = {"to": re.compile(r"T?[FM]C\d", re.IGNORECASE), "ua": re.compile(r"U?C[FM]\d", re.IGNORECASE)}
+# original experiment put before them; its `to` and `ua` are these corpora too, but not a corpus `toronto`.
+_CONTROL_SPEAKER = (
+    (re.compile(r"torgo|to(?![a-z])", re.IGNORECASE), re.compile(r"T?[FM]C\d", re.IGNORECASE)),
+    (re.compile(r"ua[-_ ]?speech|ua(?![a-z])", re.IGNORECASE), re.compile(r"U?C[FM]\d", re.IGNORECASE)),
+)
 
 
 @dataclass(frozen=True)
@@ -84,22 +87,9 @@ class Selection:
         return found
 
     def _corpora(self, corpus_N: Sequence[str]) -> set[str]:
-        """Find the corpora that are meant; the original compared two letters, so a beginning is enough."""
-        known, found = sorted(set(corpus_N)), set()
-        for name in self.filter_datasets:
-            asked = name.casefold()
-            meant = {
-                corpus
-                for corpus in known
-                if min(len(asked), len(corpus)) >= 2
-                and (corpus.casefold().startswith(asked) or asked.startswith(corpus.casefold()))
-            }
-            if not meant:
-                raise DataError(
-                    f"filter_datasets = {name!r}: the data have no such corpus; they have: {', '.join(known)}"
-                )
-            found |= meant
-        return found
+        """Find the corpora that are meant: by their whole name, since `torgo` and `torgo_clean` may both be there."""
+        known = sorted(set(corpus_N))
+        return {_corpus(name, known) for name in self.filter_datasets}
 
     def _speakers(self, columns: Mapping[str, Sequence[Any]]) -> set[str]:
         speakers = {columns["speaker"][place] for place in range(len(columns["utt_id"])) if is_l2(columns, place)}
@@ -131,6 +121,27 @@ class Selection:
         return sorted(chosen)
 
 
+def _corpus(name: str, known: Sequence[str]) -> str:
+    """Find the corpus of this name; one that differs in case, hyphens, underscores and spaces alone is that one too."""
+    if name in known:
+        return name
+    alike = [corpus for corpus in known if _plain(corpus) == _plain(name)]
+    if len(alike) > 1:
+        raise DataError(f"filter_datasets = {name!r} may be {' or '.join(alike)}; spell it as the data do")
+    if not alike:
+        # The original compared the first two letters, so its files may hold no more than these.
+        near = [corpus for corpus in known if _plain(corpus)[:2] == _plain(name)[:2]]
+        raise DataError(
+            f"filter_datasets = {name!r}: the data have no such corpus; they have: {', '.join(known)}"
+            + (f"; did you mean {', '.join(near)}?" if near else "")
+        )
+    return alike[0]
+
+
+def _plain(corpus: str) -> str:
+    return re.sub(r"[-_ ]", "", corpus.casefold())
+
+
 EVERYTHING = Selection()
 """Leaves nothing out."""
 
@@ -139,8 +150,8 @@ def is_control(columns: Mapping[str, Sequence[Any]], place: int) -> bool:
     """Return whether an utterance is of a control speaker, by its columns or by the names of TORGO and UA-Speech."""
     if _kinds(columns, place) & _CONTROL:
         return True
-    names = _CONTROL_SPEAKER.get(str(columns["corpus"][place])[:2].casefold())
-    return names is not None and names.match(original_name(str(columns["speaker"][place]))) is not None
+    corpus, speaker = str(columns["corpus"][place]), original_name(str(columns["speaker"][place]))
+    return any(named.match(corpus) and control.match(speaker) for named, control in _CONTROL_SPEAKER)
 
 
 def is_l2(columns: Mapping[str, Sequence[Any]], place: int) -> bool:

@@ -32,17 +32,53 @@ def test_controls_are_known_by_their_column_or_by_their_names_in_torgo_and_ua_sp
     assert names(Selection(filter_controls=True)) == ["a1", "a4", "a5", "a6"]
 
 
-def test_the_names_of_controls_mean_nothing_in_another_corpus() -> None:
-    assert names(Selection(filter_controls=True), [("x", "train", "MC01", "mine", "word")]) == ["x"]
+@pytest.mark.parametrize("corpus", ["mine", "toronto", "uabc"])
+def test_the_names_of_controls_mean_nothing_in_another_corpus(corpus: str) -> None:
+    rows = [("x", "train", "MC01", corpus, "word"), ("y", "train", "CM01", corpus, "word")]
+    assert names(Selection(filter_controls=True), rows) == ["x", "y"]
 
 
-@pytest.mark.parametrize("name", ["uaspeech", "UA", "ua-speech-words", "UASpeech"])
-def test_a_corpus_is_left_out_by_its_name_or_its_beginning(name: str) -> None:
-    if name == "ua-speech-words":
-        with pytest.raises(DataError, match="they have: l2arctic, mine, torgo, uaspeech"):
-            names(Selection(filter_datasets=(name,)))
-    else:
-        assert names(Selection(filter_datasets=(name,))) == ["a1", "a2", "a5", "a6", "a7"]
+@pytest.mark.parametrize(
+    ("corpus", "speaker"), [("to", "FC01"), ("TORGO-array", "MC01"), ("UA", "CM01"), ("UA-Speech", "CF02")]
+)
+def test_torgo_and_ua_speech_are_known_by_their_usual_names(corpus: str, speaker: str) -> None:
+    assert names(Selection(filter_controls=True), [("x", "train", speaker, corpus, "word")]) == []
+
+
+@pytest.mark.parametrize("name", ["uaspeech", "UASpeech", "UA-Speech", "ua_speech"])
+def test_a_corpus_is_left_out_by_its_name_however_it_is_spelt(name: str) -> None:
+    assert names(Selection(filter_datasets=(name,))) == ["a1", "a2", "a5", "a6", "a7"]
+
+
+def test_a_corpus_whose_name_begins_with_that_of_another_is_another() -> None:
+    rows = [("a", "train", "S", name, "word") for name in ("torgo", "torgo_clean", "tor")]
+    for name in ("torgo", "torgo_clean", "tor"):
+        (left,) = {row[3] for row in rows} - {row[3] for row in kept_rows(Selection(filter_datasets=(name,)), rows)}
+        assert left == name
+
+
+def kept_rows(selection: Selection, rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    return [rows[place] for place in selection.kept(columns(rows))]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("ua", "no such corpus; they have: l2arctic, mine, torgo, uaspeech; did you mean uaspeech\\?"),
+        ("ua-speech-words", "no such corpus.*did you mean uaspeech\\?"),
+        ("sap", "they have: l2arctic, mine, torgo, uaspeech$"),
+    ],
+)
+def test_a_name_of_no_corpus_is_told_with_those_there_are(name: str, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        names(Selection(filter_datasets=("torgo", name)))
+
+
+def test_corpora_that_only_their_case_tells_apart_are_each_left_out_by_its_own_spelling() -> None:
+    rows = [("a", "train", "S", "Mine", "word"), ("b", "train", "S", "mine", "word")]
+    assert names(Selection(filter_datasets=("mine",)), rows) == ["a"]
+    with pytest.raises(DataError, match="may be Mine or mine; spell it as the data do"):
+        names(Selection(filter_datasets=("MINE",)), rows)
 
 
 @pytest.mark.parametrize("spelling", ["SKA", "LSKA"])
