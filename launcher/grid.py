@@ -144,7 +144,10 @@ def plan(request: Request, console: Console) -> tuple[Study, Path | str]:
     if request.early_stopping:
         pruning.check(study.trials())
     if study.baseline is not None and study.baseline_variant() is None and _num_variants(study) > 1:
-        warnings.append(f"baseline = {study.baseline} is no variant of this study; compared with the first instead")
+        warnings.append(
+            f"baseline = {study.baseline} names no variant of this study, or several; compared with the first instead, "
+            f"{study.trials()[0].variant}; name one like that"
+        )
     out = request.out or configuration.training.save_results or Path("results") / request.grid
     trackers.check(study.configurations, out, os.environ)
     if request.out is not None and configuration.training.save_results is not None:

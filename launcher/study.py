@@ -129,18 +129,24 @@ class Study:
         return replace(self, data_fingerprint=fingerprint, weights=weights or {})
 
     def baseline_variant(self) -> str | None:
-        """Return the variant that the others are compared with, named by itself or by the value of its axis.
+        """Return the variant that the others are compared with: named by itself, by the value of its axis or by some keys.
+
+        Keys that name one variant do so also where the grid varies further keys, or no longer one of them.
 
         Returns:
-            None when the baseline is not part of this grid; then the first variant serves.
+            None when the baseline is not part of this grid, or names several variants; then the first variant serves.
         """
-        names = short_names(self.axes)
-        for configuration in self.configurations if self.baseline is not None else ():
+        if self.baseline is None:
+            return None
+        names, asked, meant = short_names(self.axes), named_values(self.baseline), dict[str, None]()
+        for configuration in self.configurations:
             axes = _axes(configuration, names)
             values = {str(value) for name, value in axes.items() if name != "seed"}
             if self.baseline == (variant := _variant(_varied(configuration, axes))) or values == {self.baseline}:
                 return variant
-        return None
+            if asked and asked.items() <= _every_value(configuration, axes).items():
+                meant[variant] = None
+        return next(iter(meant)) if len(meant) == 1 else None
 
     def _repeats(self, trials: Sequence[Trial], names: Mapping[str, str]) -> tuple[Trial, ...]:
         if self.runs < 2 or not trials:
@@ -213,6 +219,24 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
     keys = list(keys)
     bare = [key.partition(".")[2] for key in keys]
     return {key: name if bare.count(name) == 1 else key for key, name in zip(keys, bare)}
+
+
+def named_values(variant: str) -> dict[str, str]:
+    """Read the name of a variant, `model_type=tiny, reduction=power(alpha=0.5)`, into the keys and values that it states.
+
+    Returns:
+        nothing where a part of it is no key and value, as in `mean`.
+    """
+    parts = re.split(r", (?=[\w. ]+=)(?![^(]*\))", variant)  # not between the parameters of a reduction
+    pairs = [part.partition("=") for part in parts]
+    return {key: value for key, _, value in pairs} if all(equals for _, equals, _ in pairs) else {}
+
+
+def _every_value(configuration: Configuration, axes: Mapping[str, Any]) -> dict[str, str]:
+    """Return the value of every key as it would stand in a variant, by its own name and by that of its axis."""
+    sections = configuration.as_dict()
+    bare = {key: _value(sections, f"{section}.{key}") for section, values in sections.items() for key in values}
+    return {name: str(value) for name, value in {**bare, **axes}.items()}
 
 
 def _axes(configuration: Configuration, names: Mapping[str, str]) -> dict[str, Any]:

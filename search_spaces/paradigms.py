@@ -9,11 +9,12 @@ varied for it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from launcher.config import Configuration
-from launcher.study import Study, grid
+from launcher.study import Study, grid, named_values
 from search_spaces import losses
 from search_spaces._trials import study_of
 from trainables import variants
@@ -37,7 +38,7 @@ _MODEL_TYPE = "Model Configuration.model_type"
 def study(configuration: Configuration) -> Study:
     """Cross types of model and reductions, each with the keys that it acts on.
 
-    `tiny` starts from scratch; where a checkpoint is given, `base` stands in for it.
+    `tiny` starts from scratch; where a checkpoint is given, `base` stands in for it, also as the baseline.
 
     Raises:
         DataError: a cell names a reduction or model that does not exist.
@@ -52,7 +53,19 @@ def study(configuration: Configuration) -> Study:
         off = {f"Model Configuration.{key}": _at_rest(cell, key) for key in idle}
         settled = cell.with_values({**off, _MODEL_TYPE: model_type})
         cells.setdefault(str(settled.as_dict()), settled)
+    if all(cell.model.model_type != "tiny" for cell in cells.values()):
+        configuration = dataclasses.replace(configuration, baseline=_with_base(configuration.baseline))
     return study_of(configuration, cells.values(), name="paradigms", question=QUESTION)
+
+
+def _with_base(baseline: str | None) -> str | None:
+    """Name the baseline by the model that stands in for `tiny`."""
+    if baseline is None or baseline == "tiny":
+        return baseline and "base"
+    named = named_values(baseline)
+    if named.get("model_type") != "tiny":
+        return baseline
+    return ", ".join(f"{key}={value}" for key, value in {**named, "model_type": "base"}.items())
 
 
 def _at_rest(cell: Configuration, key: str) -> Any:

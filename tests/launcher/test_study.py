@@ -8,7 +8,7 @@ import pytest
 
 from launcher import config
 from launcher.config import Configuration, ConfigurationError
-from launcher.study import Study, grid
+from launcher.study import Study, grid, named_values
 from search_spaces import audit, losses, paradigms
 
 
@@ -140,6 +140,32 @@ def test_with_a_checkpoint_the_plain_paradigm_is_base() -> None:
     overrides = ("seed=1", "reduction=mean", "pretrained_model_name=/models/x")
     made = paradigms.study(config.load(None, overrides, defaults=paradigms.DEFAULTS))
     assert [cell.model.model_type for cell in made.configurations] == ["base", "multitask", "multitask_aux"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "baseline"),
+    [
+        ((), "model_type=tiny, reduction=mean"),
+        (("model_type=multitask,tiny", "pretrained_model_name=/models/x"), "model_type=base, reduction=mean"),
+        (("model_type=multitask,tiny", "load_model=/models/x"), "model_type=base, reduction=mean"),
+        (("pretrained_model_name=/models/x", "model_type=multitask,tiny", "baseline=tiny", "reduction=mean"), "model_type=base"),
+        (("pretrained_model_name=/models/x", "baseline=model_type=multitask, reduction=mean"), "model_type=multitask, reduction=mean"),
+        (("model_type=multitask,tiny", "reduction=mean"), "model_type=tiny"),
+        (("domaincls_loc=encoder,final",), "model_type=tiny, reduction=mean, domaincls_loc=None"),
+        (("model_type=multitask,tiny", "load_model=None,/models/x"), "model_type=tiny, reduction=mean, load_model=None"),
+        (("pretrained_model_name=/models/x,/models/y",), None),
+    ],
+)  # fmt: skip
+def test_the_baseline_of_paradigms_is_the_plain_model_however_its_cells_are_settled(overrides, baseline) -> None:
+    made = paradigms.study(config.load(None, overrides, defaults=paradigms.DEFAULTS))
+    assert made.baseline_variant() == baseline
+
+
+def test_the_parameters_of_a_reduction_belong_to_its_value() -> None:
+    assert named_values("model_type=tiny, reduction=ctc_dro(a=1, b=2), Study.x=3") == {
+        "model_type": "tiny", "reduction": "ctc_dro(a=1, b=2)", "Study.x": "3",
+    }  # fmt: skip
+    assert named_values("mean") == {}
 
 
 def test_an_audit_trains_nothing_whatever_the_file_says() -> None:
