@@ -65,9 +65,10 @@ class Scorer:
         path = self.trial.folder / "initial.parquet"
         if path.is_file():
             rows = pyarrow.parquet.read_table(path).to_pylist()
-            if set(self.trial.groups) <= set(rows[0]):  # asked for other columns since, it is scored anew
+            # Asked for other columns since, or written by a version that had fewer, it is scored anew.
+            if {*self.trial.groups, "grad_norm"} <= set(rows[0]):
                 return rows
-        rows = self._evaluate(self.evaluator)
+        rows = self._evaluate(self.evaluator, gradients=True)
         if distributed.rank() == 0:
             tables.write_parquet(pa.Table.from_pylist(rows), path)
         distributed.wait_for_all()
@@ -81,7 +82,7 @@ class Scorer:
         """
         if self.evaluator is None:
             return [], {}
-        rows = self._evaluate(self.evaluator)
+        rows = self._evaluate(self.evaluator, gradients=True)
         scores = summarise(rows, self.trial.groups)
         if self.evaluator.exact_lengths:
             scores |= self._padding_effect(self.evaluator, scores)
@@ -92,8 +93,8 @@ class Scorer:
         moved = summarise(self._evaluate(dataclasses.replace(evaluator, exact_lengths=False)), ())
         return {f"padding_effect/{name}": value - scores[name] for name, value in moved.items() if value is not None}
 
-    def _evaluate(self, evaluator: Evaluator) -> list[dict[str, Any]]:
-        return evaluator.evaluate(self.model, self.device, self.precision)
+    def _evaluate(self, evaluator: Evaluator, *, gradients: bool = False) -> list[dict[str, Any]]:
+        return evaluator.evaluate(self.model, self.device, self.precision, gradients=gradients)
 
 
 def _wants_exact_lengths(trial: Trial, features: Wav2Vec2FeatureExtractor) -> bool:

@@ -24,10 +24,15 @@ _OPTIONAL = ("eval_wer/", "group_weight/", "class_", "reversal_")
 
 
 def utterance_schema(group_columns: Sequence[str]) -> pa.Schema:
-    """Columns of utterances.parquet: one row per phase and evaluated utterance; loss in nats, lengths in seconds."""
+    """Columns of utterances.parquet: one row per phase and evaluated utterance.
+
+    loss in nats, lengths in seconds; grad_norm: norm of the gradient of the loss at the output layer, null where the loss
+    is not finite.
+    """
     text = dict.fromkeys((*_UTTERANCE_TEXT, *group_columns, "reference", "hypothesis"))
-    numbers = [("duration_seconds", pa.float64()), ("loss", pa.float64()), *((name, pa.int64()) for name in _COUNTS)]
-    return pa.schema([*((name, pa.string()) for name in text), *numbers])
+    measured = ((name, pa.float64()) for name in ("duration_seconds", "loss", "grad_norm"))
+    counts = ((name, pa.int64()) for name in _COUNTS)
+    return pa.schema([*((name, pa.string()) for name in text), *measured, *counts])
 
 
 def history_table(trial_id: str, log: Iterable[Mapping[str, Any]]) -> pa.Table:

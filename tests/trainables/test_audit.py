@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
-from audits import CPU, POSITIONS, REDUCTIONS, auditor, close, measured
+from audits import CPU, DIGITS, POSITIONS, REDUCTIONS, auditor, close, measured
 from worlds import World
 
 from trainables.audit import Audit
 from trainables.errors import DataError
+from trainables.evaluation import Evaluator
 from trainables.frozen import digest
 from trainables.reductions import parse
 from trainables.sampling import by_choice, sample
@@ -94,6 +95,31 @@ def test_an_utterance_without_alignment_keeps_its_row_and_enters_no_sum(world) -
     assert close(rows[:1] + rows[2:], others)
     of_columns = [[row for row in one.shares if row["column"] != "length"] for one in (audit, without)]
     assert close(*of_columns)
+
+
+@pytest.mark.parametrize("most", [1, 5])
+def test_scoring_finds_the_gradient_norms_of_an_audit_and_the_losses_that_it_finds_without(world, found, most) -> None:
+    model = world.model()
+    model.train()
+    evaluator = Evaluator(world.train, world.vocabulary, world.features, ("group",), 60.0, most)
+    plain = evaluator.evaluate(model, CPU, contextlib.nullcontext)
+    rows = evaluator.evaluate(model, CPU, contextlib.nullcontext, gradients=True)
+    assert [{name: value for name, value in row.items() if name != "grad_norm"} for row in rows] == plain
+    audited = {row["utt_id"]: row["grad_norm"] for row in found[1]}
+    assert {row["utt_id"]: row["grad_norm"] for row in rows} == pytest.approx(audited, rel=DIGITS)
+    assert model.training
+    assert all(weight.grad is None for weight in model.parameters())
+    assert not model.lm_head._forward_pre_hooks
+
+
+def test_an_utterance_without_alignment_has_no_gradient_norm(world) -> None:
+    frames = list(world.train.frames)
+    frames[1] = 3
+    evaluator = Evaluator(with_frames(world, frames).train, world.vocabulary, world.features, ("group",), 60.0, 8)
+    rows = evaluator.evaluate(world.model(), CPU, contextlib.nullcontext, gradients=True)
+    lost = world.train.columns["utt_id"][1]
+    assert [row["utt_id"] for row in rows if row["grad_norm"] is None] == [lost]
+    assert [row["loss"] for row in rows if row["utt_id"] == lost] == [float("inf")]
 
 
 def with_frames(world: World, frames: list[int]) -> Any:

@@ -55,6 +55,8 @@ def test_a_finished_trial_leaves_its_tables(finished: tuple[Path, Session]) -> N
     rows = table(folder, "utterances")
     assert {(row["phase"], row["split"]) for row in rows} == {("initial", "test"), ("final", "test")}
     assert len(rows) == 8
+    assert all(row["grad_norm"] > 0 for row in rows)
+    assert len({row["grad_norm"] for row in rows}) == 8
     assert [row["update"] for row in table(folder, "history")] == list(range(1, 10))
     assert [row["update"] for row in table(folder, "history") if row["eval_wer"] is not None] == [3, 6, 9]
     assert not (folder / "checkpoints").exists()
