@@ -52,7 +52,7 @@ def main_table(results: pd.DataFrame, compared: pd.DataFrame) -> Table:
     )  # fmt: skip
     head = (
         "variant", "seeds done", f"mean WER {_95}", f"difference to baseline, points {_95}", "p (Holm)",
-        "relative", "CER", "NLL per label (nats)",
+        "relative change", "CER", "NLL per label (nats)",
     )  # fmt: skip
     return Table(
         "main",
@@ -80,8 +80,7 @@ def _mean(row: Mapping[Any, Any]) -> Cell:
     mean = rate(row["mean_wer"])
     if mean.value is None or not np.isfinite(row["seed_low"]):
         return Cell(f"{mean.text} (one seed)", mean.value, True) if row["n_seeds"] == 1 else mean
-    # A rate is not negative, and Student's interval of few seeds may be.
-    low, high = max(0.0, row["seed_low"]) * 100, row["seed_high"] * 100
+    low, high = row["seed_low"] * 100, row["seed_high"] * 100
     return Cell(f"{percent(row['mean_wer'])} [{low:.1f}, {high:.1f}]", mean.value, True)
 
 
@@ -237,7 +236,7 @@ def _compared_section(
     drawn = None
     if classes * variants <= MOST_BARS:
         bars = plots.group_bars(cells, list(results["variant"].unique()))
-        caption = f"WER by {column}. Bars are means over seeds; lines are ± one standard deviation."
+        caption = f"WER by {column}. Bars are means over seeds; lines are ± one standard deviation, cut at 0."
         drawn = figure(slug("figure", column), caption, bars, cells, slug("wer_by", column) + ".csv")
     else:
         notes.append(f"{classes} classes of {variants} variants are too many bars to draw; the table has them all.")

@@ -190,12 +190,14 @@ def _rates(errors: np.ndarray, words: np.ndarray, char_errors: np.ndarray, chars
 
 
 def _over_own_seeds(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """Describe the WER of a variant over its own seeds, with the 95 % interval of Student's t."""
+    """Describe the WER of a variant over its own seeds, with the 95 % interval of Student's t as far as a WER can be."""
     number, mean, sd = int(row["n_values"]), row["mean"], row["sd"]
     half = float(distributions.t.ppf(1 - LEVEL / 2, number - 1)) * sd / math.sqrt(number) if number > 1 else math.nan
+    # A rate is not negative, and above 1 only where insertions make it so; of few seeds the interval may be both.
+    low, high = np.clip([mean - half, mean + half], 0.0, max(1.0, row["max"]))
     return {
         "variant": row["variant"], "n_requested": row["n_requested"], "n_done": row["n_done"], "n_seeds": number,
-        "mean_wer": mean, "seed_sd": sd, "seed_low": mean - half, "seed_high": mean + half,
+        "mean_wer": mean, "seed_sd": sd, "seed_low": float(low), "seed_high": float(high),
     }  # fmt: skip
 
 

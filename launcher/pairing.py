@@ -130,7 +130,8 @@ def compare(pairs: Pairs, rounds: int) -> Difference | None:
     more also seeds; a round uses one draw of speakers for all its seeds, as every seed is judged on the same ones. Utterances are
     drawn where there is one speaker only: the totals of drawn speakers vary with their utterances already, and drawing
     these again would count that twice. The interval is then stretched to the spread of speakers and seeds (see
-    `expanded_bounds`).
+    `expanded_bounds`), and ends where a difference of rates does: both WER lie between 0 and 1, or what the worst unit has
+    where insertions make that more.
 
     References: Liu and Peng 2020, https://arxiv.org/abs/1912.09508 (speakers);
     Field and Welsh 2007, https://doi.org/10.1111/j.1467-9868.2007.00593.x (whole ones);
@@ -153,10 +154,12 @@ def compare(pairs: Pairs, rounds: int) -> Difference | None:
     spread = spread_of_units_and_seeds(part_PK, difference_K) if draws_seeds else spread_of_units(part_PK)
     rounds_R = _rounds(np.concatenate(sums, axis=1), pairs, rounds)
     low, high = expanded_bounds(rounds_R, float(difference_K.mean()), *spread)
+    # With few speakers the interval is stretched past what rates can be.
+    low, high = np.clip([low, high], -_highest_rate(base_errors_PK, base_words_PK), _highest_rate(errors_PK, words_PK))
     return Difference(
         difference_K, wer_K, base_wer_K, part_PK,
         own_P=(errors_PK / words_K - base_errors_PK / base_words_K).mean(axis=1),
-        spread=spread, low=low, high=high, covers=_covers(pairs) if np.isfinite(low) else "",
+        spread=spread, low=float(low), high=float(high), covers=_covers(pairs) if np.isfinite(low) else "",
     )  # fmt: skip
 
 
@@ -167,6 +170,12 @@ def _sums_of_units(pairs: Pairs) -> list[np.ndarray]:
         return [table.T.astype(float) for table in tables]
     return [np.stack([np.bincount(pairs.speaker_U, row) for row in table], axis=1) if len(table)
             else np.zeros((pairs.num_speakers, 0)) for table in tables]  # fmt: skip
+
+
+def _highest_rate(errors_PK: np.ndarray, words_PK: np.ndarray) -> float:
+    """Return the WER beyond which no rate over units like these lies: 1, or that of the worst unit."""
+    there = words_PK > 0
+    return max(1.0, float((errors_PK[there] / words_PK[there]).max(initial=0.0)))
 
 
 def _rounds(sums_P4K: np.ndarray, pairs: Pairs, rounds: int) -> np.ndarray:

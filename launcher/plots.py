@@ -87,7 +87,7 @@ def seed_strip(results: pd.DataFrame, metric: str = "wer") -> go.Figure:
 
 
 def group_bars(table: pd.DataFrame, variants: list[str] | None = None) -> go.Figure:
-    """Show the WER of each class as bars side by side, with one standard deviation over seeds.
+    """Show the WER of each class as bars side by side, with one standard deviation over seeds, cut at 0.
 
     Args:
         table: what `launcher.comparisons.group_rates` returns; classes without a rate get no bar.
@@ -101,10 +101,11 @@ def group_bars(table: pd.DataFrame, variants: list[str] | None = None) -> go.Fig
         if rows.empty:
             continue
         deviation = rows["wer_sd"].astype(float) * 100
+        below = np.minimum(deviation, rows["wer"].astype(float) * 100)  # a rate is not negative
         figure.add_bar(
             x=[label(value) for value in rows["value"]], y=rows["wer"].astype(float) * 100,
             name=label(variant),
-            marker={"color": look["color"]}, error_y={"array": deviation, "color": _INK, "width": 3},
+            marker={"color": look["color"]}, error_y={"array": deviation, "arrayminus": below, "color": _INK, "width": 3},
             hovertemplate="%{fullData.name}, %{x}: %{y:.1f} %<extra></extra>",
         )  # fmt: skip
     figure.update_layout(barmode="group", bargap=0.25, showlegend=True)

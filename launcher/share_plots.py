@@ -34,7 +34,7 @@ def share_bars(rows: pd.DataFrame, reference: pd.Series, bold: list[str]) -> go.
     of_utterances = reference.groupby(reference.index.map(classes), sort=False).sum()
     shown = short_names(order)
     labels = [f"<i>{UTTERANCES}</i>", *(_row_label(shown[name], name in bold) for name in order)]
-    figure = plots.empty_figure("share (%)", "", height=130 + _ROW_PIXELS * len(labels))
+    figure = plots.empty_figure("share (%), of the gradient signed", "", height=130 + _ROW_PIXELS * len(labels))
     places = [-_GAP, *range(1, len(labels))]
     for rank, name in enumerate(of_utterances.index):
         # Numbers stand at the outer ends, clear of the lines that cross the bars.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -105,7 +105,8 @@ def _figure(means: pd.DataFrame, column: str, phase: str, when: str, slug: str) 
     drawn = share_plots.share_bars(bars, reference, own)
     caption = (
         f"{when}: who has the gradient at the output layer, by {column}. The bar at the top is the share of utterances; a class "
-        "that is wider below it is listened to more than its number. Bold: a reduction of this study"
+        "that is wider below it is listened to more than its number. Shares of the gradient are signed and add up to 100 %: a class "
+        "that pulls against the rest is left of 0, and the others then pass 100 %. Bold: a reduction of this study"
         f"{', on the models that it trained; any other on all of them' if phase == 'final' else ''}."
     )
     slug = re.sub(r"[^A-Za-z0-9_-]+", "-", slug)
@@ -120,15 +121,16 @@ def _table(means: pd.DataFrame, column: str, num_cells: int) -> Table:
         (
             *((text(row[CELL]),) if several else ()),
             text(shown[row["reduction"]]), text(row["class"]), text(row["phase"]), rate(row["utterance_share"]),
-            _with_range(row), _factor(row["factor"]), rate(row["loss_share"]), rate(row["label_share"]),
-            rate(row["second_share"]), number(row["cosine_to_rest"], "{:+.2f}"), sections.whole(row["models"]),
+            _with_range(row), _factor(row["factor"]), rate(row["gradient_norm_share"]), rate(row["loss_share"]),
+            rate(row["label_share"]), rate(row["second_share"]), _minus(number(row["cosine_to_rest"], "{:+.2f}")),
+            sections.whole(row["models"]),
         )
         for row in means.to_dict("records")
     )  # fmt: skip
-    head = (*((CELL,) if several else ()), "reduction", column, "model", "utterances", "gradient [range]",
-            "gradient / utterances", "loss", "labels", "seconds", "cosine to the rest", "models")  # fmt: skip
+    head = (*((CELL,) if several else ()), "reduction", column, "model", "utterances", "gradient, signed [range]",
+            "gradient / utterances", "lengths of gradients", "loss", "labels", "seconds", "cosine to the rest", "models")  # fmt: skip
     slug = re.sub(r"[^A-Za-z0-9_-]+", "-", column)
-    caption = f"Shares by {column}, mean over {'the models of a cell' if several else 'models'}"
+    caption = f"Shares by {column}, mean over {'the models of a cell' if several else 'models'}; those of the gradient are signed, those of lengths are not"
     caption += f"; the first {MOST_DRAWN} of {num_cells} cells are drawn" if num_cells > MOST_DRAWN else ""
     return Table(f"shares-table-{slug}", caption, head, rows, "Nothing was audited.")
 
@@ -136,13 +138,17 @@ def _table(means: pd.DataFrame, column: str, num_cells: int) -> Table:
 def _with_range(row: Mapping[Any, Any]) -> Cell:
     cell = rate(row["gradient_share"])
     if cell.value is None or row["models"] < 2:
-        return cell
+        return _minus(cell)
     low, high = row["gradient_low"] * 100, row["gradient_high"] * 100
-    return Cell(f"{cell.text} [{low:.1f}\N{EN DASH}{high:.1f}]", cell.value, True)
+    return _minus(Cell(f"{cell.text} [{low:.1f} to {high:.1f}]", cell.value, True))
 
 
 def _factor(value: Any) -> Cell:
-    return number(value, "\N{MULTIPLICATION SIGN}{:.2f}")
+    return _minus(number(value, "\N{MULTIPLICATION SIGN}{:.2f}"))
+
+
+def _minus(cell: Cell) -> Cell:
+    return replace(cell, text=cell.text.replace("-", "\N{MINUS SIGN}"))
 
 
 def _exact_table(exact: pd.DataFrame, cell_of: Mapping[str, str]) -> Table:
@@ -164,7 +170,7 @@ def _exact_table(exact: pd.DataFrame, cell_of: Mapping[str, str]) -> Table:
             )
         )  # fmt: skip
     head = (*((CELL,) if cell_of else ()), "model", "trials", "utterances", "norms: Pearson r", "norms: Spearman rho",
-            "cosines of pairs: Pearson r", "largest difference of a share")  # fmt: skip
+            "cosines of pairs: Pearson r", "largest difference of a signed share")  # fmt: skip
     caption = "Gradient at the output layer, which the shares are made from, beside the gradient at all trained weights"
     return Table("shares-exact", caption, head, tuple(rows), "Gradients at all weights were not measured.")
 

@@ -1,7 +1,7 @@
 """Say which utterances a loss listens to: each class's part of the gradient beside its part of the utterances.
 
-Pure: data frames in, data frames and words out. Shares are fractions; the gradient shares of the classes of a column
-add up to 1, and one may be negative: a class that pulls against the others.
+Pure: data frames in, data frames and words out. Shares are fractions. The gradient shares of the classes of a column are
+signed and add up to 1: that of a class that pulls against the others is negative, and theirs then pass 1.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ _KEYS = ["phase", "reduction", "column", "class"]
 _SHARES = ["utterance_share", "label_share", "second_share", "loss_share", "gradient_norm_share", "gradient_share",
            "cosine_to_rest", "mean_loss"]  # fmt: skip
 _SAME = 0.005  # shares closer than half a per cent are written alike
+_PULLS, _IS_PULLED_AT = "it pulls against the rest", "the rest pulls against it"
+_SIGNED = "These shares are signed: those of all classes add up to 100 %."
 _MOST_NAMED = 4  # reductions of different shares in the sentence
 
 
@@ -171,22 +173,23 @@ def sentence(means: pd.DataFrame, column: str) -> str:
         ).max()  # fmt: skip
     chosen = named[named["class"] == spread.round(9).idxmax()]
     told = [_phase_words(part, PHASES[str(phase)]) for phase, part in chosen.groupby("phase", sort=False)]
-    return " ".join(told)
+    beyond = [_PULLS in words or _IS_PULLED_AT in words for words in told]
+    return " ".join([*told, *([_SIGNED] if any(beyond) else [])])
 
 
 def _phase_words(rows: pd.DataFrame, when: str) -> str:
     """Write one sentence on one class in one phase, the greatest share first."""
     rows = rows.sort_values("gradient_share", ascending=False, kind="stable")
-    by_share: dict[str, list[str]] = {}
+    by_share: dict[tuple[str, str], list[str]] = {}
     for row in rows.to_dict("records"):
-        by_share.setdefault(_whole_percent(row["gradient_share"]), []).append(str(row["reduction"]))
+        by_share.setdefault(_signed_share(row["gradient_share"]), []).append(str(row["reduction"]))
     told = list(by_share.items())
     between = len(told) > _MOST_NAMED
     told = [told[0], told[-1]] if between else told
-    (share, names), *others = told
+    ((share, why), names), *others = told
     utterances = _whole_percent(float(rows["utterance_share"].mean()))
-    text = f"{when}, {_listed(names)} {_give(names)} \N{LEFT DOUBLE QUOTATION MARK}{rows['class'].iloc[0]}\N{RIGHT DOUBLE QUOTATION MARK} {share} of the gradient with {utterances} of the utterances"
-    text += "".join(f"; {_listed(names)} {_give(names)} it {share}" for share, names in others)
+    text = f"{when}, {_listed(names)} {_give(names)} \N{LEFT DOUBLE QUOTATION MARK}{rows['class'].iloc[0]}\N{RIGHT DOUBLE QUOTATION MARK} {share} of the gradient with {utterances} of the utterances{why}"
+    text += "".join(f"; {_listed(names)} {_give(names)} it {share}{why}" for (share, why), names in others)
     return text + ("; the others lie between." if between else ".")
 
 
@@ -200,3 +203,9 @@ def _give(names: list[str]) -> str:
 
 def _whole_percent(fraction: float) -> str:
     return f"{round(fraction * 100)} %".replace("-", "\N{MINUS SIGN}")
+
+
+def _signed_share(fraction: float) -> tuple[str, str]:
+    """Write a share of the gradient, and of one that no part of a whole can have the reason why."""
+    whole = round(fraction * 100)
+    return _whole_percent(fraction), f" ({_PULLS})" if whole < 0 else f" ({_IS_PULLED_AT})" if whole > 100 else ""

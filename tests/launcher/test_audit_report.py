@@ -88,11 +88,28 @@ def test_one_reduction_alone_is_compared_with_sum_and_mean() -> None:
     assert all(name in found for name in ("sum gives", "focal gives", "mean gives"))
 
 
-def test_a_class_that_pulls_against_the_others_keeps_its_sign() -> None:
+def test_a_class_that_pulls_against_the_others_keeps_its_sign_and_is_told_as_such() -> None:
     rows = [*two_classes("a", "initial", "sum", 1.2), *two_classes("a", "initial", "mean", -0.25)]
     found = sentence(mean_shares(shares(*rows), trials(a="sum", b="mean")), "group")
-    assert "120 %" in found
-    assert "−25 %" in found
+    assert found == (
+        "Before training, sum gives “sentence” 120 % of the gradient with 60 % of the utterances (the rest pulls against it); "
+        "mean gives it −25 % (it pulls against the rest). These shares are signed: those of all classes add up to 100 %."
+    )
+
+
+def test_the_table_and_the_figure_say_that_shares_of_the_gradient_are_signed() -> None:
+    part = audited().shares["class"] == "word"
+    signed = audited().shares["gradient_share"].where(~part, -1.57).where(part, 2.57)
+    (column, *_) = section(replace(audited(), shares=audited().shares.assign(gradient_share=signed))).columns
+    place = column.table.head.index("gradient, signed [range]")
+    assert {row[place].text for row in column.table.rows} == {
+        "−157.0 % [−157.0 to −157.0]", "257.0 % [257.0 to 257.0]"
+    }  # fmt: skip
+    of_lengths = [row[column.table.head.index("lengths of gradients")].value for row in column.table.rows]
+    assert all(isinstance(value, float) and 0 <= value <= 100 for value in of_lengths)
+    figure = column.figures[0][1]
+    assert "pulls against the rest is left of 0, and the others then pass 100 %" in figure.caption
+    assert "share (%), of the gradient signed" in figure.spec
 
 
 def test_trials_that_start_from_one_model_count_once_before_training() -> None:
@@ -178,7 +195,7 @@ def test_the_section_has_a_figure_per_phase_and_a_table_for_every_column() -> No
     of_sum = of_sum[(of_sum["phase"] == "final") & of_sum["trial_id"].str.startswith("sum")]["gradient_share"]
     cell = by_key["sum", "word", "final"][4]
     assert cell.value == pytest.approx(of_sum.mean() * 100)
-    assert cell.text.endswith(f"[{of_sum.min() * 100:.1f}–{of_sum.max() * 100:.1f}]")
+    assert cell.text.endswith(f"[{of_sum.min() * 100:.1f} to {of_sum.max() * 100:.1f}]")
 
 
 def test_how_well_the_cheap_figure_stands_for_the_exact_one_is_told() -> None:

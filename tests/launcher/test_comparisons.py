@@ -160,6 +160,33 @@ def test_interval_over_seeds_is_that_of_student() -> None:
     assert (row["seed_low"], row["seed_high"]) == pytest.approx(expected)
 
 
+def test_interval_over_seeds_ends_where_a_rate_does() -> None:
+    results = trials(("a", 1, "done", 0.1), ("a", 2, "done", 0.9), ("b", 1, "done", 0.9), ("b", 2, "done", 1.3))
+    rows = comparisons(results, tally(results, EMPTY)).set_index("variant")
+    assert list(rows["seed_low"]) == [0, 0]
+    assert list(rows["seed_high"]) == [1, 1.3]
+
+
+@pytest.mark.parametrize(
+    ("errors", "base_errors", "low", "high"),
+    [
+        ([1, 9], [9, 9], -1.0, 1.0),  # Student's t of two speakers goes from -4.1 to 3.3
+        ([9, 1], [5, 15], -1.5, 1.0),  # more errors than words: a rate of 1.5 has been seen
+        ([16, 2], [1, 1], -1.0, 1.6),
+    ],
+)
+def test_interval_of_a_difference_ends_where_differences_of_rates_do(errors, base_errors, low, high) -> None:
+    rows = pd.concat([scored("a-1", base_errors, [10, 10]), scored("b-1", errors, [10, 10])])
+    rates = [sum(base_errors) / 20, sum(errors) / 20]
+    row = (
+        compared(trials(("a", 1, "done", rates[0]), ("b", 1, "done", rates[1])), rows, "a")
+        .set_index("variant")
+        .loc["b"]
+    )
+    assert (row["low"], row["high"]) == (low, high)
+    assert row["low"] < row["difference"] < row["high"]
+
+
 def test_one_seed_has_no_spread_and_no_interval_over_seeds() -> None:
     row = compared(*drawn(1)).iloc[0]
     assert row[["seed_sd", "seed_low", "p_seeds", "effect_size", "seeds_needed"]].isna().all()

@@ -52,6 +52,13 @@ def test_bars_have_the_rates_of_the_group_table() -> None:
     assert list(first.y) == pytest.approx(list(table.loc[table["variant"] == first.name, "wer"] * 100))
 
 
+def test_a_line_of_one_deviation_does_not_go_below_a_rate_of_0() -> None:
+    table = pd.DataFrame({"variant": "a", "value": ["x", "y"], "wer": [0.1, 0.5], "wer_sd": [0.3, 0.2]})
+    (bars,) = traces_of(plots.group_bars(table))
+    assert list(bars.error_y.array) == pytest.approx([30, 20])
+    assert list(bars.error_y.arrayminus) == pytest.approx([10, 20])
+
+
 def test_a_variant_keeps_its_colour_when_another_has_no_bars() -> None:
     tables = study_tables()
     table = group_rates(tables.results, tally(tables.results, tables.utterances, ["group"]), "group")
