@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
 
-from launcher import draining, results
+from launcher import attempt_times, draining, results
 from launcher.retries import StorageError
 
 OUT_OF_MEMORY, LOST, STORAGE, PREEMPTED = "out of memory", "worker lost", "storage", "preempted"
@@ -67,7 +67,8 @@ def settle(
     text = "its process was killed" if error is None else " ".join(str(error).split())[:500]
     entry = {"attempt": record["attempts"], "launch": launch, "class": kind, "error": text, "time": _now()}
     entry["by"] = "launcher"
-    results.write_json(folder / "attempts.json", {**record, "open": False, "ended": [*record["ended"], entry]})
+    record = attempt_times.closed(record, entry["time"]) if is_open else {**record, "open": False}
+    results.write_json(folder / "attempts.json", {**record, "ended": [*record["ended"], entry]})
     if kind == STORAGE:
         return Verdict.HALT
     alike = sum(before["class"] == kind for before in ended) + 1

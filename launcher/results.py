@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from launcher import launches, reading
+from launcher import attempt_times, launches, reading
 from launcher.reading import ResultsError as ResultsError
 
 ENDED = ("done", "failed", "pruned")
@@ -26,9 +26,9 @@ STATUSES = (*ENDED, "running", "pending", "interrupted")
 _TEXT = ("trial_id", "study", "variant", "status", "error", "failure", "broken_off", "started", "finished", "node", "device",
          *launches.COLUMNS, "data_fingerprint", "reduction_used", "tracker_warning", "config")  # fmt: skip
 _NUMBERS = ("wer", "cer", "nll_per_label", "clip_fraction", "grad_norm", "padding_fraction", "audio_seconds_per_second", "update_ratio",
-            "seconds")  # fmt: skip
+            "seconds", "device_seconds", "earlier_device_seconds")  # fmt: skip
 _COUNTS = ("attempts", "seed", "repeat", "updates", "non_finite_updates", "zero_infinity_hits", "out_of_memory", "peak_memory_bytes",
-           "workers", "threads")  # fmt: skip
+           "workers", "threads", "untimed_attempts")  # fmt: skip
 _PARTS = ("utterances", "history", "shares", "exact", "audit")
 
 
@@ -141,13 +141,12 @@ def outcome(folder: Path) -> dict[str, Any]:
     A trial is done when its result.json is there, failed when failure.json is, pruned when pruned.json is; with none of
     them it is interrupted when it has begun and pending when it has not.
     """
-    record = attempts(folder)
-    kinds = [entry["class"] for entry in record["ended"]]
-    told = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)) or None
-    known = {"attempts": record["attempts"], "broken_off": told}
+    record, result = attempts(folder), _json(folder / "result.json")
+    at = _json(folder / "progress.json").get("at") if record["open"] else None
+    known = attempt_times.known(folder, record, result, at)
     if warnings := _json(folder / "trackers.json").get("warnings"):
         known["tracker_warning"] = "; ".join(warnings)
-    if result := _json(folder / "result.json"):
+    if result:
         return {**result, **known}
     if failure := _json(folder / "failure.json"):
         named = {name: failure.get(name) for name in ("error", "traceback", "node")}
@@ -162,8 +161,8 @@ def outcome(folder: Path) -> dict[str, Any]:
 def attempts(folder: Path) -> dict[str, Any]:
     """Read how often a trial was begun, whether an attempt is open, and why earlier ones ended."""
     path = folder / "attempts.json"
-    found = reading.shaped(_json(path), {"attempts": int, "ended": list}, path)
-    return {"attempts": 0, "open": False, "launch": "", "ended": [], **found}
+    found = reading.shaped(_json(path), {"attempts": int, "ended": list, "took": list}, path)
+    return {"attempts": 0, "open": False, "launch": "", "ended": [], "took": [], **found}
 
 
 def trial_file(folder: Path) -> dict[str, Any]:

@@ -93,7 +93,17 @@ def trials_table(results: pd.DataFrame) -> Table:
         )
         for row in with_columns(results, names).to_dict("records")
     )  # fmt: skip
-    head = ("trial", "status", "WER", "updates", "seconds", "padding", "audio s / s", "attempts", "error")
+    head = (
+        "trial",
+        "status",
+        "WER",
+        "updates",
+        "seconds of the last attempt",
+        "padding",
+        "audio s / s",
+        "attempts",
+        "error",
+    )
     return Table("trials", "Every requested trial", head, rows, "No trial was requested.")
 
 
@@ -132,28 +142,30 @@ def _whole_numbers(values: pd.Series) -> pd.Series:
 
 def cost_section(results: pd.DataFrame) -> RunSection:
     """Say what the trials cost, what of it was padding, and how fast they went."""
-    table = with_columns(results, ["variant", "status", "seconds", "workers", "device", "padding_fraction", "attempts"])
-    seconds = pd.to_numeric(table["seconds"]).astype(float)
-    workers = pd.to_numeric(table["workers"]).fillna(1).clip(lower=1)
-    table = table.assign(hours=seconds * workers / 3600)
-    timed = int(seconds.notna().sum())
+    names = ["seconds", "device_seconds", "earlier_device_seconds", "untimed_attempts", "device", "padding_fraction"]
+    table = with_columns(results, ["variant", "status", *names])
+    spent, earlier = (pd.to_numeric(table[name]).astype(float) / 3600 for name in names[1:3])
+    table = table.assign(hours=spent, earlier_hours=earlier)
+    timed = int(spent.notna().sum())
     rows = tuple(_cost(str(name), part) for name, part in table.groupby("variant", sort=False))
     head = (
         "variant",
         "trials with a time",
         "device hours",
-        "seconds per trial",
+        "of these in earlier attempts",
+        "seconds of the last attempt",
         "padding",
         "audio s / s",
         "peak memory (MB)",
     )
     made = Table("cost", "Cost and speed, by variant", head, rows, "No trial was requested.")
     devices = ", ".join(sorted(map(str, table["device"].dropna().unique())))
-    lines = [f"{table['hours'].sum():.2f} device hours in {count(timed, 'trial')}{f' ({devices})' if devices else ''}."]
-    further = int((_whole_numbers(table["attempts"]) - 1).clip(lower=0).sum())
+    lines = [f"{table['hours'].sum():.2f} device hours in {count(timed, 'trial')}{f' ({devices})' if devices else ''}"]
+    lines[0] += f", {earlier.sum():.2f} of them in attempts before the last." if (earlier > 0).any() else "."
+    unknown = int(_whole_numbers(table["untimed_attempts"]).sum())
     lines.append(
-        "A time is that of a trial's last attempt, times its workers"
-        + (f"; what {count(further, 'earlier attempt')} took was not recorded and is not in it." if further else ".")
+        "A trial has the time of all its attempts, each times its workers"
+        + (f"; what {count(unknown, 'attempt')} took was not recorded and is not in it." if unknown else ".")
     )
     if timed < len(table):
         lines.append(f"{count(len(table) - timed, 'trial')} without a recorded time.")
@@ -174,6 +186,7 @@ def _cost(variant: str, part: pd.DataFrame) -> tuple[Cell, ...]:
     mean = {name: finite(part[name]).mean() for name in ("seconds", "padding_fraction", "audio_seconds_per_second")}
     return (
         text(variant), whole(len(finite(part["seconds"]))), number(part["hours"].sum(min_count=1), "{:,.3f}"),
+        number(part["earlier_hours"].sum(min_count=1), "{:,.3f}"),
         number(mean["seconds"], "{:,.1f}"), rate(mean["padding_fraction"]),
         number(mean["audio_seconds_per_second"], "{:,.1f}"),
         number(finite(part["peak_memory_bytes"]).max(), "{:,.0f}", 1e-6),

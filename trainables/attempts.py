@@ -2,7 +2,9 @@
 
 `attempts.json` in the folder of the trial: {"attempts": how often it was begun, "open": whether the last one has not ended
 (its process runs, or was killed), "launch": the launch that it belonged to, "name": what tells it from one with the same
-number on another machine, "ended": [{"attempt", "launch", "class", "error", "time"}]}. The launcher reads it, and closes attempts whose process was killed.
+number on another machine, "started" and "workers": when it began, and with how many, "ended": [{"attempt", "launch", "class",
+"error", "time"}], "took": [{"attempt", "seconds", "workers"}], of those whose end is known}. The launcher reads it, and
+closes attempts whose process was killed.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from trainables import failures, tables
+from trainables import failures, progress_file, tables
 from trainables.errors import DataError
 
 PRUNE, DRAIN = "prune", "drain.json"
@@ -48,13 +50,14 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
-def begin(folder: Path, launch: str, name: str = "") -> int:
+def begin(folder: Path, launch: str, name: str = "", *, workers: int = 1) -> int:
     """Count an attempt; an earlier failure no longer stands.
 
     Args:
         folder: of the trial.
-        launch: that makes the attempt.
+        launch: that the attempt belongs to.
         name: of the attempt; "": this folder is the only one, so that its number tells it from others.
+        workers: how many make it.
 
     Returns:
         how often memory ran out in the attempts so far: the micro-batch is halved as often.
@@ -62,7 +65,9 @@ def begin(folder: Path, launch: str, name: str = "") -> int:
     record = read(folder)
     if record["open"]:  # its launch was killed: nobody was left to say so
         _append(record, _LAUNCH_ENDED, "")
+        _close(record, progress_file.last_sign(folder))
     record |= {"attempts": record["attempts"] + 1, "open": True, "launch": launch, "name": name}
+    record |= {"started": _now("milliseconds"), "workers": workers}
     # First: an attempt of this launch must not show an old end.
     for ending in ("failure.json", "pruned.json", PRUNE, DRAIN):
         (folder / ending).unlink(missing_ok=True)
@@ -72,14 +77,17 @@ def begin(folder: Path, launch: str, name: str = "") -> int:
 
 def end(folder: Path) -> None:
     """Note that the attempt ended as it should: done, pruned, or behind a checkpoint."""
-    tables.write_json(read(folder) | {"open": False}, folder / "attempts.json")
+    record = read(folder)
+    _close(record, _now("milliseconds"))
+    tables.write_json(record, folder / "attempts.json")
 
 
 def leave(folder: Path, update: int) -> None:
     """Note that the attempt ended behind the checkpoint of an update because a node of it is taken away."""
     record = read(folder)
     _append(record, failures.PREEMPTED, f"{_leaving(folder)}; went behind the checkpoint of update {update}")
-    tables.write_json(record | {"open": False}, folder / "attempts.json")
+    _close(record, _now("milliseconds"))
+    tables.write_json(record, folder / "attempts.json")
 
 
 def fail(folder: Path, error: BaseException) -> bool:
@@ -94,7 +102,7 @@ def fail(folder: Path, error: BaseException) -> bool:
         kind, text = failures.PREEMPTED, f"{_leaving(folder)}, before there was a checkpoint: {text}"
     if record["open"]:  # of several workers the first one knows the cause
         _append(record, kind, text)
-        record["open"] = False
+        _close(record, _now("milliseconds"))
         tables.write_json(record, folder / "attempts.json")
     alike = sum(entry["class"] == kind and entry["launch"] == record["launch"] for entry in record["ended"])
     final = kind not in (failures.STORAGE, failures.PREEMPTED) and alike > failures.RETRIES.get(kind, 0)
@@ -118,7 +126,7 @@ def read(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"{path} is damaged ({error}); remove it, and the trial goes on from its last checkpoint"
         ) from error
-    return {"attempts": 0, "open": False, "launch": "", "name": "", "ended": [], **known}
+    return {"attempts": 0, "open": False, "launch": "", "name": "", "ended": [], "took": [], **known}
 
 
 def _leaving(folder: Path) -> str:
@@ -134,5 +142,14 @@ def _append(record: dict[str, Any], kind: str, error: str) -> None:
     record["ended"] = [*record["ended"], entry]
 
 
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+def _close(record: dict[str, Any], until: str | None) -> None:
+    """Note that the last attempt is over and, where beginning and end are known, how long it took."""
+    if until is not None and record["open"] and "started" in record:
+        seconds = (datetime.fromisoformat(until) - datetime.fromisoformat(record["started"])).total_seconds()
+        entry = {"attempt": record["attempts"], "seconds": seconds, "workers": record["workers"]}
+        record["took"] = [*record["took"], *([entry] if seconds >= 0 else [])]  # below: a sign of an earlier attempt
+    record["open"] = False
+
+
+def _now(timespec: str = "seconds") -> str:
+    return datetime.now(timezone.utc).isoformat(timespec=timespec)

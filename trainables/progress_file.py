@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ _SCORES = ("wer", "cer", "nll_per_label")
 
 
 class ProgressFile(TrainerCallback):
-    """Keeps progress.json: updates done and wanted, seconds trained, scores of the last evaluation.
+    """Keeps progress.json: updates done and wanted, seconds trained, when that was, scores of the last evaluation.
 
     It is written at the beginning, at each evaluation, and otherwise at most every five seconds, and flushed like every
     other file: early stopping reads it in the next launch, which may be after a power loss.
@@ -59,4 +61,11 @@ class ProgressFile(TrainerCallback):
             return
         self._written = time.monotonic()
         content = {"update": state.global_step, "updates": state.max_steps, "seconds": self._written - self._began}
+        content["at"] = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         tables.write_json({**content, **self._scores}, self.path)
+
+
+def last_sign(folder: Path) -> str | None:
+    """Return when the newest attempt at a trial was last heard of; of one that was killed, nothing else tells."""
+    path = folder / NAME
+    return json.loads(path.read_text(encoding="utf-8")).get("at") if path.is_file() else None

@@ -100,7 +100,9 @@ def train_fn(config: Mapping[str, Any], session: Session | None = None) -> str:
 
 def _begin(trial: Trial) -> Trial:
     """Count the attempt; after attempts that ran out of memory micro-batches are smaller."""
-    halvings = attempts.begin(trial.folder, trial.launch, trial.attempt) if distributed.rank() == 0 else 0
+    world = distributed.world_size()
+    begun = distributed.rank() == 0
+    halvings = attempts.begin(trial.folder, trial.launch, trial.attempt, workers=world) if begun else 0
     halvings = round(distributed.add([float(halvings)], distributed.device())[0])
     return trial.with_smaller_micro_batches(0.5**halvings)
 

@@ -163,9 +163,20 @@ def test_failures_name_their_class_and_what_was_tried() -> None:
     assert listed == set(table["trial_id"].iloc[[1, 2, 3, 4, 5]])
 
 
-def test_device_hours_count_every_worker() -> None:
-    table = FULL.results.assign(seconds=1800.0, workers=4, status="done")
-    assert report.content(replace(FULL, results=table))["cost"].lines[0] == "16.00 device hours in 8 trials."
+def test_device_hours_are_those_of_all_attempts_that_are_known() -> None:
+    table = FULL.results.assign(
+        seconds=1800.0, device_seconds=[7200.0] * 6 + [10800.0, np.nan], earlier_device_seconds=[0.0] * 6 + [3600.0, np.nan],
+        untimed_attempts=[0] * 7 + [2], status="done",
+    )  # fmt: skip
+    found = report.content(replace(FULL, results=table))["cost"]
+    assert found.lines == (
+        "15.00 device hours in 7 trials, 1.00 of them in attempts before the last.",
+        "A trial has the time of all its attempts, each times its workers; what 2 attempts took was not recorded and is not in it.",
+        "1 trial without a recorded time.",
+    )
+    (hours, earlier) = (found.tables[0].head.index(name) for name in ("device hours", "of these in earlier attempts"))
+    assert [row[hours].text for row in found.tables[0].rows] == ["4.000", "4.000", "4.000", "3.000"]
+    assert [row[earlier].text for row in found.tables[0].rows] == ["0.000", "0.000", "0.000", "1.000"]
 
 
 def test_a_class_without_reference_words_is_named_and_the_other_has_its_rate() -> None:

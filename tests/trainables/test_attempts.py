@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,28 @@ def test_a_trial_that_broke_off_goes_on_from_its_checkpoint_to_the_same_result(s
     assert run(job(store, tmp_path))["resumed"]
     assert ended(tmp_path) == ["error"]
     assert_equal(tmp_path, undisturbed)
+
+
+def test_the_time_of_every_attempt_is_noted_whatever_ended_it(store: Path, tmp_path: Path) -> None:
+    run(job(store, tmp_path, launch="one"), "broken off", Breaking(ValueError("a passing fault"), 1))
+    interrupt(job(store, tmp_path, launch="two"))
+    with pytest.raises(KeyboardInterrupt):
+        train_fn(job(store, tmp_path, launch="three"), Breaking(KeyboardInterrupt(), 1))
+    killed = attempts.read(tmp_path)
+    heard = datetime.fromisoformat(json.loads((tmp_path / "progress.json").read_text())["at"])
+    result = run(job(store, tmp_path, launch="four"))
+    times = attempts.read(tmp_path)["took"]
+    assert [(entry["attempt"], entry["workers"]) for entry in times] == [(1, 1), (2, 1), (3, 1), (4, 1)]
+    assert all(entry["seconds"] > 0 for entry in times)
+    assert times[2]["seconds"] == (heard - datetime.fromisoformat(killed["started"])).total_seconds()
+    assert times[3]["seconds"] >= result["seconds"] - 0.01  # each is rounded to a millisecond
+
+
+def test_an_attempt_that_was_killed_before_a_sign_of_it_has_no_time(store: Path, tmp_path: Path) -> None:
+    interrupt(job(store, tmp_path))
+    attempts.begin(tmp_path, "killed before its first update")
+    run(job(store, tmp_path, launch="next"))
+    assert [entry["attempt"] for entry in attempts.read(tmp_path)["took"]] == [1, 3]
 
 
 def test_the_same_error_twice_in_a_launch_is_a_failure(store: Path, tmp_path: Path) -> None:
