@@ -42,6 +42,9 @@ class Board:
         self._began: dict[str, float] = {}
         self._started = time.monotonic()
         self._note, self._told_waiting = "", False
+        # An id names the reduction alone.
+        told = [trial for trial in trials if set(trial.axes) - {"reduction", "seed"}]
+        self._variants = {trial.trial_id: f" ({printable.line(trial.variant)})" for trial in told}
         self._live = Live(
             get_renderable=self.table,
             console=console,
@@ -88,8 +91,8 @@ class Board:
         """Note how a trial ended; print its line when there is no live table."""
         self.rows[trial_id].update(row)
         if row["status"] in results.ENDED and not self.console.is_terminal:
-            told = f"[{self._ended}/{len(self.rows)}] {trial_id}: {outcome(row)}"
-            self.console.print(told, markup=False, highlight=False)
+            name = f"{trial_id}{self._variants.get(trial_id, '')}"
+            self.console.print(f"[{self._ended}/{len(self.rows)}] {name}: {outcome(row)}", markup=False, highlight=False)
         if row.get("tracker_warning"):
             warning = f"Warning: {trial_id}: {row['tracker_warning']}"
             self.console.print(warning, style="yellow", markup=False, highlight=False)

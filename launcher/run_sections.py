@@ -87,7 +87,7 @@ def trials_table(results: pd.DataFrame) -> Table:
     names = ["updates", "seconds", "padding_fraction", "audio_seconds_per_second", "attempts", "error"]
     rows = tuple(
         (
-            text(row["trial_id"]), text(row["status"]), rate(row["wer"]), whole(row["updates"]),
+            text(row["trial_id"]), text(row["variant"]), text(row["status"]), rate(row["wer"]), whole(row["updates"]),
             number(row["seconds"], "{:,.1f}"), rate(row["padding_fraction"]),
             number(row["audio_seconds_per_second"], "{:,.1f}"), whole(row["attempts"]), text(row["error"]),
         )
@@ -95,6 +95,7 @@ def trials_table(results: pd.DataFrame) -> Table:
     )  # fmt: skip
     head = (
         "trial",
+        "variant",
         "status",
         "WER",
         "updates",
@@ -110,17 +111,17 @@ def trials_table(results: pd.DataFrame) -> Table:
 def failure_section(results: pd.DataFrame) -> RunSection:
     """List the trials that failed, were ended early, or needed more than one attempt."""
     names = ["failure", "broken_off", "out_of_memory", "attempts", "error", "tracker_warning"]
-    table = with_columns(results, ["trial_id", "status", *names])
+    table = with_columns(results, ["trial_id", "variant", "status", *names])
     attempts, halved = (_whole_numbers(table[name]) for name in ("attempts", "out_of_memory"))
     troubled = table["status"].isin(_TROUBLE) | (attempts > 1) | (halved > 0) | table["broken_off"].notna()
     rows = tuple(
         (
-            text(row["trial_id"]), text(row["status"]), text(row["failure"]), whole(row["attempts"]),
+            text(row["trial_id"]), text(row["variant"]), text(row["status"]), text(row["failure"]), whole(row["attempts"]),
             text(row["broken_off"]), whole(row["out_of_memory"]), text(row["error"]),
         )
         for row in table[troubled].to_dict("records")
     )  # fmt: skip
-    head = ("trial", "status", "class of failure", "attempts", "broken off", "micro-batches halved", "error")
+    head = ("trial", "variant", "status", "class of failure", "attempts", "broken off", "micro-batches halved", "error")
     ends = [
         count(int((table["status"] == name).sum()), f"trial {name}").replace(f" {name}s", f"s {name}")
         for name in _TROUBLE

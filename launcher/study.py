@@ -246,8 +246,14 @@ def _axes(configuration: Configuration, names: Mapping[str, str]) -> dict[str, A
 
 
 def _varied(configuration: Configuration, axes: Mapping[str, Any]) -> dict[str, Any]:
-    varied = {name: value for name, value in axes.items() if name != "seed"}
-    return varied or {"reduction": configuration.model.reduction}
+    """Return what a variant is named by: its axes; where nothing varies the reduction, or the model that is only measured."""
+    if varied := {name: value for name, value in axes.items() if name != "seed"}:
+        return varied
+    if configuration.trainer_arguments.get("do_train") is not False:
+        return {"reduction": configuration.model.reduction}
+    model = configuration.model
+    named = {"load_model": configuration.training.load_model, "pretrained_model_name": model.pretrained_model_name}
+    return next(({key: value} for key, value in named.items() if value), {"model_type": model.model_type})
 
 
 def _variant(varied: Mapping[str, Any]) -> str:
@@ -262,10 +268,8 @@ def _value(sections: Mapping[str, Mapping[str, Any]], key: str) -> Any:
 
 
 def _slug(varied: Mapping[str, Any], seed: int, repeat: int) -> str:
-    """Make a file name that a person can read, for example `sum-s1`; `sum-s1-r2` for a repeat."""
-    words = [
-        str(value) if name == "reduction" else f"{name}={without_passwords(str(value))}"
-        for name, value in varied.items()
-    ]
+    """Make a file name that a person can read, for example `sum-s1`; `sum-s1-r2` for a repeat; of a path its end."""
+    ends = {name: "/".join(without_passwords(str(value)).split("/")[-3:]) for name, value in varied.items()}
+    words = [value if name == "reduction" else f"{name}={value}" for name, value in ends.items()]
     text = re.sub(r"[^A-Za-z0-9=.]+", "_", "-".join(words)).strip("_")
     return f"{text[:60]}-s{seed}" + (f"-r{repeat}" if repeat else "")

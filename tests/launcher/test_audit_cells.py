@@ -150,6 +150,15 @@ def test_of_many_cells_some_are_drawn_and_all_are_in_the_table() -> None:
     assert column.table.caption.endswith(f"the first {MOST_DRAWN} of 8 cells are drawn")
 
 
+def test_every_trial_is_listed_with_its_model_which_its_id_does_not_name() -> None:
+    tables = measured(MODELS)
+    page = report.content(replace(tables, results=tables.results.assign(variant=["load_model=A", "load_model=B"])))
+    assert [[cell.text for cell in row[:2]] for row in page["trials"].rows] == [
+        ["t-A", "load_model=A"],
+        ["t-B", "load_model=B"],
+    ]
+
+
 def test_ids_on_the_page_stay_unique_and_names_of_models_are_never_markup() -> None:
     html = report.render(measured({"<b>x": 0.2, "<b>y": 0.8}))
     assert "load_model=&lt;b&gt;x: As it stands" in html

@@ -159,8 +159,8 @@ def test_failures_name_their_class_and_what_was_tried() -> None:
         "1 trial failed, 1 trial pruned, 1 trial interrupted; 2 trials begun more than once (3 further attempts); memory ran "
         "out and micro-batches were halved 4 times.",
     )
-    listed = {row[0].text for row in found.tables[0].rows}
-    assert listed == set(table["trial_id"].iloc[[1, 2, 3, 4, 5]])
+    listed = {(row[0].text, row[1].text) for row in found.tables[0].rows}
+    assert listed == set(table[["trial_id", "variant"]].iloc[[1, 2, 3, 4, 5]].itertuples(index=False, name=None))
 
 
 def test_device_hours_are_those_of_all_attempts_that_are_known() -> None:

@@ -173,6 +173,30 @@ def test_an_audit_trains_nothing_whatever_the_file_says() -> None:
     assert [cell.trainer_arguments["do_train"] for cell in made.configurations] == [False]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "variants"),
+    [
+        ((), ["model_type=tiny"]),
+        (("load_model=/a/model",), ["load_model=/a/model"]),
+        (("model_type=base", "pretrained_model_name=/b"), ["pretrained_model_name=/b"]),
+        (("load_model=/a/model,/b/model",), ["load_model=/a/model", "load_model=/b/model"]),
+    ],
+)
+def test_what_is_only_measured_is_named_by_its_model_and_its_trials_stay_what_they_are(overrides, variants) -> None:
+    trials = audit.study(config.load(None, overrides, defaults=audit.DEFAULTS)).trials()
+    assert [trial.variant for trial in trials] == variants
+    assert all(trial.trial_id.startswith("mean-s1-") for trial in trials)
+
+
+def test_a_run_is_named_by_the_end_of_a_path_which_tells_models_apart() -> None:
+    folders = [
+        f"/data/of/a/laboratory/with/long/names/studies/first/trials/{name}/model" for name in ("sum-s1", "mean-s1")
+    ]
+    made = audit.study(config.load(None, [f"load_model={','.join(folders)}"], defaults=audit.DEFAULTS))
+    names = [trial.run_name.rpartition("-")[0] for trial in made.trials()]
+    assert names == ["load_model=trials_sum_s1_model-s1", "load_model=trials_mean_s1_model-s1"]
+
+
 def test_what_is_off_and_what_is_left_to_the_model_are_two_things() -> None:
     assert not set(ids("exact_length_evaluation=False")) & set(ids())
     assert not set(ids("exact_length_evaluation=False")) & set(ids("exact_length_evaluation=True"))

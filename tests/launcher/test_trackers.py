@@ -145,6 +145,14 @@ def test_a_tracker_that_failed_is_told_on_the_screen(capsys: pytest.CaptureFixtu
     assert f"Warning: {trial.trial_id}: mlflow got only a part" in capsys.readouterr().err
 
 
+def test_a_line_names_what_the_id_of_its_trial_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    for overrides, name in (((), ""), (("learning_rate=0.5,0.25",), " (learning_rate=0.5)")):
+        trial = study(*overrides).trials()[0]
+        with Board([trial], {trial.trial_id: {"status": "pending"}}, Console(stderr=True, width=200)) as board:
+            board.finished(trial.trial_id, {"status": "done", "seconds": 2})
+        assert capsys.readouterr().err == f"[1/1] {trial.trial_id}{name}: done, not scored, 0:02\n"
+
+
 def test_every_tracker_that_may_be_asked_for_is_known_to_the_workers() -> None:
     from trainables.tracker_runs import RUNS
 
