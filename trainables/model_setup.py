@@ -13,7 +13,7 @@ import torch
 import transformers
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
 
-from trainables import distributed, model_options, reduction_choice, variants, weights
+from trainables import distributed, hardware, model_options, reduction_choice, variants, weights
 from trainables.class_loss import ClassLoss
 from trainables.corpora.store import Store
 from trainables.dataset import Loader, Split, UpdateLoader, UpdateSampler, split
@@ -173,7 +173,7 @@ def training_arguments(given: Mapping[str, Any], output_dir: Path) -> transforme
         # Whatever is watched here is better when it is lower.
         "greater_is_better": False,
         "metric_for_best_model": given.get("metric_for_best_model") or "nll_per_label",
-        "use_cpu": not torch.cuda.is_available() or bool(given.get("use_cpu", False)),
+        "use_cpu": not hardware.uses_gpu(given),
     }
     arguments = transformers.TrainingArguments(**{**given, **ours})
     # A process that sees several GPUs (a probe, a worker that was given two) trains on one: DataParallel would cut

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, Wav2Vec2ForCTC
 
-from trainables import model_setup, tables
+from trainables import hardware, model_setup, tables
 from trainables.evaluation import Evaluator
 from trainables.scoring import Scorer
 from trainables.trainer import UpdateTrainer
 from trainables.trial import Trial
 from trainables.vocabulary import Vocabulary
-from trainables.wav2vec2_ctc import peak_memory_bytes, settle
+from trainables.wav2vec2_ctc import settle
 
 UPDATES, UTTERANCES = 3, 8
 _SHORT = {"max_steps": UPDATES, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False,
@@ -95,8 +95,8 @@ def measure(config: Mapping[str, Any]) -> dict[str, Any]:
         found["build_seconds"] = time.perf_counter() - began
     found |= _score(trial, Scorer.of(trial, model, vocabulary, features, device, precision), validation)
     found["audited_utterances"] = _audited(trial, model, vocabulary)
-    found["peak_memory_bytes"] = peak_memory_bytes()
-    found["device"] = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+    found["peak_memory_bytes"] = hardware.peak_memory_bytes(trial.arguments)
+    found["device"] = hardware.name(trial.arguments)
     return found
 
 

@@ -65,7 +65,7 @@ class Room:
 
 def _random_state() -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Return the state of the random numbers that dropout draws from."""
-    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
 
 
 def _go_back(before: tuple[torch.Tensor, list[torch.Tensor]]) -> None:

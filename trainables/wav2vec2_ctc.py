@@ -7,7 +7,6 @@ whole or not at all, `result.json` last: a trial is done when that file is there
 from __future__ import annotations
 
 import random
-import resource
 import shutil
 import socket
 import time
@@ -29,6 +28,7 @@ from trainables import (
     attempts,
     checkpoints,
     distributed,
+    hardware,
     model_setup,
     progress_file,
     resuming,
@@ -234,8 +234,7 @@ def settle(trial: Trial) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()  # a worker may run several trials
+    hardware.forget_peak_memory(trial.arguments)
 
 
 def _write_utterances(trial: Trial, phases: Mapping[str, list[dict[str, Any]]]) -> None:
@@ -270,9 +269,9 @@ def _result(trial: Trial, scores: Mapping[str, Any], measured: Mapping[str, Any]
         **scores,
         **measured,
         "finished": _now(),
-        "peak_memory_bytes": peak_memory_bytes(),
+        "peak_memory_bytes": hardware.peak_memory_bytes(trial.arguments),
         "node": socket.gethostname(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": hardware.name(trial.arguments),
         "workers": distributed.world_size(),
         "threads": trial.threads,
         **versions.of_worker(),
@@ -285,13 +284,6 @@ def _progress(trainer: UpdateTrainer) -> dict[str, int]:
 
 def _flat(trial: Trial) -> dict[str, Any]:
     return {**trial.model, **trial.arguments, **trial.axes}
-
-
-def peak_memory_bytes() -> int:
-    """Highest memory of this worker so far: of the GPU where there is one, else of the process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _now() -> str:
