@@ -92,7 +92,9 @@ class Board:
         self.rows[trial_id].update(row)
         if row["status"] in results.ENDED and not self.console.is_terminal:
             name = f"{trial_id}{self._variants.get(trial_id, '')}"
-            self.console.print(f"[{self._ended}/{len(self.rows)}] {name}: {outcome(row)}", markup=False, highlight=False)
+            self.console.print(
+                f"[{self._ended}/{len(self.rows)}] {name}: {outcome(row)}", markup=False, highlight=False
+            )
         if row.get("tracker_warning"):
             warning = f"Warning: {trial_id}: {row['tracker_warning']}"
             self.console.print(warning, style="yellow", markup=False, highlight=False)
