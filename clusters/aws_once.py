@@ -171,12 +171,17 @@ def worker_policy(bucket: str) -> dict[str, Any]:
 def head_policy(worker_role: str, bucket: str) -> dict[str, Any]:
     """Return what the head may do: launch machines with the role of workers, end those of this cluster, write stores and studies."""
     ours = {"StringEquals": {"ec2:ResourceTag/ray-cluster-name": CLUSTER}}
+    new = {
+        "StringEquals": {"ec2:CreateAction": "RunInstances"}
+    }  # else a tag would make anybody's machine one of this cluster
+    machines = "arn:aws:ec2:*:*:instance/*"
     launch = ["ec2:Describe*", "ec2:RunInstances"]
     return {
         "Version": "2012-10-17",
         "Statement": [
             {"Effect": "Allow", "Action": launch, "Resource": "*"},
-            {"Effect": "Allow", "Action": ["ec2:CreateTags"], "Resource": "arn:aws:ec2:*:*:instance/*"},
+            {"Effect": "Allow", "Action": ["ec2:CreateTags"], "Resource": machines, "Condition": new},
+            {"Effect": "Allow", "Action": ["ec2:CreateTags"], "Resource": machines, "Condition": ours},
             {"Effect": "Allow", "Action": ["ec2:TerminateInstances"], "Resource": "*", "Condition": ours},
             {"Effect": "Allow", "Action": ["iam:PassRole"], "Resource": worker_role},
             *storage(bucket, "stores", "studies"),

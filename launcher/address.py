@@ -63,13 +63,13 @@ def meet(address: str) -> None:
     Raises:
         ConfigurationError: nobody does, or this is no address of a cluster.
     """
-    if address == "auto" or address.startswith("ray://"):
+    if address == "auto":
         return
     host, _, port = address.rpartition(":")
     if not host or "/" in address or not port.isdecimal():
         raise ConfigurationError(
             f"--address (or RAY_ADDRESS) {address!r}: give host:port of the cluster's head, as in 10.0.0.1:6379, or auto, "
-            "or local for a Ray of this study alone"
+            "or local for a Ray of this study alone (ray:// is Ray Client, by which no study runs: submit a job, docs/clusters.md)"
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), _MEETING_SECONDS).close()
@@ -84,7 +84,7 @@ def is_open(address: str) -> bool:
         ConfigurationError: nobody listens; or it does, and nothing says that this is meant.
     """
     meet(address)
-    if not doors.is_open((_current() or address) if address == "auto" else address.removeprefix("ray://")):
+    if not doors.is_open((_current() or address) if address == "auto" else address):
         return False
     if os.environ.get("RAY_AUTH_MODE") == "disabled":
         return True

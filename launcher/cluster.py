@@ -126,6 +126,8 @@ def connected(choice: addresses.Choice | str | None) -> Iterator[Cluster]:
 
     context, code = (None, None) if address is None else _joined(choice, is_open=is_open)
     if context is None:
+        if address is not None:
+            _draw_token()
         address, context = None, ray.init(**local_ray.arguments(DRIVER))
     try:
         resources = ray.cluster_resources()
@@ -170,6 +172,14 @@ def _joined(choice: addresses.Choice, *, is_open: bool) -> tuple[Any, str | None
         except RuntimeError as error:
             raise addresses.other_versions(address, error) or error from error
         return context, node.code(folder)
+
+
+def _draw_token() -> None:
+    """Give the Ray that is started here a token of its own: that of the cluster which did not let us in is for others."""
+    from ray._private.authentication.authentication_token_setup import AuthenticationTokenLoader
+
+    os.environ.update(_TOKEN, RAY_AUTH_TOKEN=secrets.token_hex(32))
+    AuthenticationTokenLoader.instance().reset_cache()  # Ray has read the other one
 
 
 def _most(there: Mapping[str, float]) -> Mapping[str, float]:

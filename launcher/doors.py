@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _CALL = "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo"
-_SECONDS = 5.0
+_SECONDS = 15.0
 # Through a proxy for the rest of the world another one would answer.
 _DIRECT = (("grpc.enable_http_proxy", 0),)
 

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 _HIDDEN = "***"
-_SECRET_NAME = r"(?:token|passwd|password|passphrase|secret|credentials?|signature|(?<![a-z])sig|access_?key(?:_?id)?|api_?key|(?<![a-z])key)"
+_SECRET_NAME = r"(?:token|passwd|password|passphrase|secret|credentials?|signature|(?<![a-z])sig|(?:access|account|api|storage)_?key(?:_?id)?|(?<![a-z])(?:key|pwd|sas|auth(?:orization)?))"
 _ASSIGNED = re.compile(rf"^(.*{_SECRET_NAME}\s*=).+$", re.IGNORECASE | re.DOTALL)
 _NAMED = re.compile(rf"{_SECRET_NAME}$", re.IGNORECASE)
 _OPTION = re.compile(rf"^--?[\w-]*{_SECRET_NAME}$", re.IGNORECASE)
 # Addresses may hold a password (scheme://user:password@host) or a signed query (?token=...). One that was not encoded may
 # hold a slash, a space or an @ itself, so the last @ counts; a port and what a text says behind it are none.
 _IN_ADDRESS = re.compile(r"(://[^/@\s:\"']*:)(?:[^\s\"']+|(?!\d{1,5}(?:[/?\s,;)]|$))[^\n\"']+)(?=@)")
-_IN_QUERY = re.compile(rf"([?&][^=&\s\"']*{_SECRET_NAME}=)[^&\s\"']+", re.IGNORECASE)
+_IN_QUERY = re.compile(rf"([?&;][^=&;\s\"']*{_SECRET_NAME}=)[^&\s\"']+", re.IGNORECASE)
 
 
 def without_secrets(command: str) -> str:

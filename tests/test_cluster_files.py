@@ -5,6 +5,8 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
+import subprocess
+import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -87,6 +89,22 @@ def test_the_head_holds_drivers_only_and_workers_scale_from_zero(path: Path) -> 
     assert head["resources"][MOST["GPU"]] == cluster["max_workers"]  # one GPU each
     assert (head["max_workers"], gpu["min_workers"], gpu["max_workers"]) == (0, 0, cluster["max_workers"])
     assert cluster["setup_commands"] == []  # the defaults would install a nightly build of Ray
+
+
+@pytest.mark.parametrize("path", CLOUD_FILES, ids=lambda path: path.name)
+def test_commands_on_a_new_machine_are_correct_shell_and_say_what_fails(path: Path) -> None:
+    for command in read(path)["initialization_commands"]:
+        subprocess.run(["bash", "-n", "-c", command], check=True)
+    first, *_ = [command for command in read(path)["initialization_commands"] if "docker ps" in command]
+    bin_of = {"docker": "exit 1", "sudo": 'echo "$@"'}  # as on a machine whose user is not in the group
+    with tempfile.TemporaryDirectory() as folder:
+        for name, what in bin_of.items():
+            (program := Path(folder, name)).write_text(f"#!/bin/sh\n{what}\n")
+            program.chmod(0o755)
+        done = subprocess.run(
+            ["bash", "-c", first], env={"PATH": f"{folder}:/bin"}, capture_output=True, text=True, check=True
+        )
+    assert done.stdout.splitlines() == ["usermod -aG docker ubuntu", "setfacl -m user:ubuntu:rw /var/run/docker.sock"]
 
 
 @pytest.mark.parametrize("path", CLOUD_FILES, ids=lambda path: path.name)
@@ -321,6 +339,11 @@ def test_the_head_may_end_only_machines_of_its_own_cluster() -> None:
     (end,) = (one for one in statements if "ec2:TerminateInstances" in one["Action"])
     name = read(ROOT / "cluster.yaml")["cluster_name"]
     assert end["Condition"] == {"StringEquals": {"ec2:ResourceTag/ray-cluster-name": name}}
+    tag = [one["Condition"] for one in statements if "ec2:CreateTags" in one["Action"]]
+    assert tag == [
+        {"StringEquals": {"ec2:CreateAction": "RunInstances"}},
+        end["Condition"],
+    ]  # nobody else's machine becomes one of it
     (hand_on,) = (one for one in statements if "iam:PassRole" in one["Action"])
     assert hand_on["Resource"].endswith("role/lossgrid-worker")
 

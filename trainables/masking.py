@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 
 _HIDDEN = "***"
-_SECRET_NAME = r"(?:token|passwd|password|passphrase|secret|credentials?|signature|(?<![a-z])sig|access_?key(?:_?id)?|api_?key|(?<![a-z])key)"
+_SECRET_NAME = r"(?:token|passwd|password|passphrase|secret|credentials?|signature|(?<![a-z])sig|(?:access|account|api|storage)_?key(?:_?id)?|(?<![a-z])(?:key|pwd|sas|auth(?:orization)?))"
 _IN_ADDRESS = re.compile(r"(://[^/@\s:\"']*:)(?:[^\s\"']+|(?!\d{1,5}(?:[/?\s,;)]|$))[^\n\"']+)(?=@)")
-_IN_QUERY = re.compile(rf"([?&][^=&\s\"']*{_SECRET_NAME}=)[^&\s\"']+", re.IGNORECASE)
+_IN_QUERY = re.compile(rf"([?&;][^=&;\s\"']*{_SECRET_NAME}=)[^&\s\"']+", re.IGNORECASE)
 
 
 def without_passwords(text: str) -> str:
