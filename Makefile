@@ -16,8 +16,10 @@ run: $(VENV)/.installed ## the sample study: plan, train, tables, report
 test: $(VENV)/.installed-test ## the default tests: no network, no GPU, under five minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+# One Ray at a time: each takes all cores, and two of them would wait for each other.
 test-slow: $(VENV)/.installed-test ## what takes longer: a cluster that was there before, several workers of Ray Train, pages in a browser
-	$(BIN)/python -m pytest -m "slow or browser"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "(slow or browser) and not ray"
+	$(BIN)/python -m pytest -m "(slow or browser) and ray"
 
 CLUSTER_PACKAGES := openssh-server openssh-client rsync iproute2 slurmctld slurmd slurm-client munge
 test-cluster: $(VENV)/.installed-test ## hosts in namespaces of this machine, brought up by `ray up clusters/lab.yaml`, and by Slurm; as root
