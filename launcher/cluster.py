@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from launcher import address as addresses
 from launcher import devices, local_ray, node, room, snapshot
+from launcher.config import ConfigurationError
 
 DRIVER, DRIVER_CPUS = "driver", 0.01
 """What the process that drives a trial asks Ray for: the resource of our heads, elsewhere hardly any of a CPU."""
@@ -235,6 +236,29 @@ def size(
     machines = room.machines(there.nodes, DRIVER, there.by_node)
     held = room.trials(machines, need, wanted, to_come=there.to_come)
     return Sizing(workers, use_gpu, cpus, held, share, room.told(machines, need, held, wanted))
+
+
+def for_jobs(cluster: Cluster, jobs: Iterable[Mapping[str, Any]]) -> Cluster:
+    """Return what of a cluster trials may use: no GPU where they are told to leave it (`use_cpu`).
+
+    Args:
+        cluster: what there is.
+        jobs: what the workers of the trials are told.
+
+    Raises:
+        ConfigurationError: some are told so and others are not.
+    """
+    told = {bool(job["sections"]["Trainer Arguments"].get("use_cpu")) for job in jobs}
+    if len(told) > 1:
+        raise ConfigurationError(
+            "use_cpu is True for some trials and False for others, and one launch has devices of one kind for all of them; "
+            "give it for all or for none"
+        )
+    if True not in told:
+        return cluster
+    nodes = tuple({name: has for name, has in one.items() if name != "GPU"} for one in cluster.node_resources)
+    most = {name: has for name, has in cluster.most.items() if name != "GPU"}
+    return replace(cluster, gpus=0.0, node_resources=nodes, most=most)
 
 
 def _whole(cluster: Cluster) -> Mapping[str, float]:

@@ -165,3 +165,19 @@ def test_a_cluster_that_is_gone_is_told_at_once() -> None:
         with pytest.raises(ConfigurationError, match=f"no Ray cluster answers at --address '{address}'"):
             with cluster.connected(address):
                 pass
+
+
+def job(**arguments: Any) -> dict[str, Any]:
+    return {"sections": {"Trainer Arguments": arguments}}
+
+
+def test_trials_that_are_told_to_leave_the_gpus_take_none() -> None:
+    node = {"CPU": 8.0, "GPU": 4.0, "memory": 100e9, "driver": 1000.0}
+    there = Cluster("h:1", 1, 8, 4, 100e9, True, node_resources=(node,), most={"CPU": 8.0, "GPU": 16.0})
+    asked: dict[str, Any] = {"workers": 1, "backend": "train", "max_concurrent": None}
+    usual = cluster.size(cluster.for_jobs(there, [job(), job(use_cpu=False)]), 50, **asked)
+    assert (usual.use_gpu, usual.max_concurrent) == (True, 16)
+    left = cluster.size(cluster.for_jobs(there, [job(use_cpu=True)] * 2), 50, **asked)
+    assert (left.use_gpu, left.device, left.max_concurrent) == (False, {"CPU": 1}, 8)
+    with pytest.raises(ConfigurationError, match="use_cpu is True for some trials and False for others"):
+        cluster.for_jobs(there, [job(), job(use_cpu=True)])

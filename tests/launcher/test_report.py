@@ -261,7 +261,9 @@ def drawn(document: str) -> list[bool]:
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (Debian: apt-get install chromium)")
 def test_a_click_on_a_heading_sorts_the_table_and_keeps_what_is_missing_last(tmp_path: Path) -> None:
     path = report.write(FULL, tmp_path / "report.html")
-    click = "[...document.querySelectorAll('#trials th button')].find(one => one.textContent.startsWith('WER')).click();"
+    click = (
+        "[...document.querySelectorAll('#trials th button')].find(one => one.textContent.startsWith('WER')).click();"
+    )
     path.write_text(path.read_text().replace("</body>", f"<script>{click * 2}</script></body>"))
     document, _ = browse(path, tmp_path / "profile")
     table = document[document.index('<table id="trials">') :]
