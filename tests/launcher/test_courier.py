@@ -69,7 +69,7 @@ def node(bucket: s3.Bucket, store: Path, tmp_path: Path, monkeypatch: pytest.Mon
     return Node(bucket, store, tmp_path, monkeypatch)
 
 
-@pytest.fixture(params=[s3, gcs], ids=["s3", "gs"])
+@pytest.fixture(params=[s3, pytest.param(gcs, marks=pytest.mark.slow)], ids=["s3", "gs"])
 def anywhere(
     request: pytest.FixtureRequest, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Node]:
@@ -423,6 +423,7 @@ def test_a_launch_that_is_forgotten_because_nothing_of_it_came_through_keeps_wha
     assert not folder.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_of_two_attempts_with_one_number_that_know_nothing_of_each_other_the_one_that_is_known_there_counts(
     node: Node, monkeypatch: pytest.MonkeyPatch

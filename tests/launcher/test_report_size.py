@@ -6,6 +6,7 @@ import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from benchmarks import report_size
 from launcher import report, utterance_files
@@ -29,6 +30,7 @@ def peak(out: Path, trials: int, utterances: int = UTTERANCES) -> tuple[int, int
         pa.set_memory_pool(usual)
 
 
+@pytest.mark.slow
 def test_a_report_holds_the_rows_of_one_trial_at_a_time(tmp_path: Path) -> None:
     peak(tmp_path / "first", 1, 50)  # what is loaded and kept by the first report of a process
     few, of_few = peak(tmp_path / "few", 2)
