@@ -145,14 +145,19 @@ def test_a_study_in_a_bucket_goes_on_when_a_worker_loses_its_power(lab: Lab, jud
     job = lab.submit(name, "--backend tune", out=bucket.uri(name), variables=bucket.variables)
     trial = lab.wait_for_the_middle(name, lambda: bucket.look(name))
     worker, finished = lab.host_of(trial), chaos.hashes(lab.folder(name))
+
+    def went_on() -> bool:
+        bucket.look(name)
+        return goes_on(trial, 1)()
+
     worker.kill()
-    began = time.monotonic()
+    seconds = until("another attempt", went_on, STUDY_SECONDS)
     lab.hosts.boot(worker)
     assert lab.finish(job) == "SUCCEEDED", job.log.read_text()
     told = lab.laptop(f"{bucket.told} python launch.py status {bucket.uri(name)}")
     assert told.count(" done ") == 3
     bucket.look(name)
-    judged(name, finished, seconds=time.monotonic() - began, ended=labs.attempts(trial)["ended"])
+    judged(name, finished, seconds=seconds, ended=labs.attempts(trial)["ended"])
     assert [entry["class"] for entry in labs.attempts(trial)["ended"]] == ["worker lost"]
     assert json.loads((trial / "result.json").read_text())["resumed"]
     lab.wait_for_all()
