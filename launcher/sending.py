@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from launcher import retries
+from launcher import draining, retries
 from launcher.mirror import Mirror, rank
 from launcher.retries import StorageError
 
@@ -24,6 +24,8 @@ _SEAL = "/sealed.json"
 _CHECKPOINT = re.compile(r"^(trials/[^/]+/checkpoints/[^/]+)/")
 _SENT = ("trials", "audits", "tensorboard")
 _NOT_SENT = ("/prune", "/trial.json", "/trial.conf")
+_OLD_ENDS = ("/failure.json", "/pruned.json", f"/{draining.FILE}")
+"""What an attempt removes before it says that it has begun: of the one before it."""
 
 
 class Superseded(StorageError):
@@ -105,14 +107,17 @@ class Sender:
         gone = [name for name in mirror.gone() if name not in held and self._is_mine(name)]
         if gone and not (mirror.folder / HERE).is_file():
             raise Emptied(f"{mirror.folder} was emptied by somebody else; {mirror.shown} keeps what was sent")
+        gone = self._removable(gone, held, changed)
         if held or changed or gone:
             self._check()
+            # In the order in which they went here: an attempt must not show the end of the one before it.
+            self._remove(name for name in gone if name.endswith(_OLD_ENDS))
             # That an attempt was begun is told before what it made: without it, the next one would not count this one.
             begun = changed & {self._attempts}
             mirror.push(begun)
             self._push(held, self._sending)
             self._push(changed - begun)
-            self._remove(gone)
+            self._remove(name for name in gone if not name.endswith(_OLD_ENDS))
         shutil.rmtree(self._sending, ignore_errors=True)
         return bool(held or changed or gone)
 
@@ -124,9 +129,9 @@ class Sender:
             self._mirror.push([name], source)
 
     def _remove(self, names: Iterable[str]) -> None:
-        """Remove files there, seals first."""
-        for name in sorted(names, key=lambda name: not name.endswith(_SEAL)):
-            if name.endswith(_SEAL):
+        """Remove files there, what makes others count first, and that only as long as no other attempt has begun."""
+        for name in sorted(names, key=rank, reverse=True):
+            if rank(name):
                 self._check()
             self._mirror.remove([name])
 
@@ -146,6 +151,22 @@ class Sender:
             if {f"{checkpoint(seal)}/{name}" for name in wanted} <= set(files):
                 names += files
         return names
+
+    def _removable(self, gone: list[str], held: list[str], changed: Set[str]) -> list[str]:
+        """Choose what may be removed there now: of checkpoints nothing while the newest one is to be gone on from there.
+
+        What made them go here is a newer one, which may not have been held, or sealed behind the look for what is to be held.
+        """
+        result = f"{self._trial}/result.json"
+        if result in changed or not self._mirror.changed([result]):
+            return gone  # nobody goes on from them
+        # Looked for behind what is gone: a checkpoint is sealed before older ones are dropped.
+        here = [name for name in self._mirror.files(f"{self._trial}/checkpoints") if name.endswith(_SEAL)]
+        newest = max(here, key=_update, default="")
+        will_be_there = bool(newest) and (newest in held or not self._mirror.changed([newest]))
+        if will_be_there and all(_update(name) < _update(newest) for name in gone if name.endswith(_SEAL)):
+            return gone
+        return [name for name in gone if checkpoint(name) is None]
 
     def _is_mine(self, name: str) -> bool:
         """Tell whether this worker may remove a file there: audits are those of others too."""
@@ -193,6 +214,11 @@ def checkpoint(name: str) -> str | None:
     """Return the checkpoint that a file belongs to; None: it is of none."""
     match = _CHECKPOINT.match(name)
     return match.group(1) if match else None
+
+
+def _update(seal: str) -> int:
+    """Return the update behind which a checkpoint was made."""
+    return int(seal.removesuffix(_SEAL).rpartition("-")[2])
 
 
 def whole(mirror: Mirror) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import pytest
 import s3
 import trials
 
-from launcher import copies, courier, leftovers, sending
+from launcher import attempts, copies, courier, leftovers, sending
 from launcher.mirror import Mirror
 from launcher.retries import StorageError
 from launcher.sending import Sender
+from trainables import attempts as worker_attempts
+from trainables import checkpoints
 
 NAME = "mean-s1-00000000"
 
@@ -471,3 +473,143 @@ def test_what_still_cannot_be_sent_stays(node: Node, monkeypatch) -> None:
     assert (folder / f"trials/{NAME}/result.json").is_file()
     leftovers.see_to(node.job["uri"], copies.work_folder(node.job["uri"]))
     assert "result.json" in node.keys()
+
+
+OLD_ENDS = ("failure.json", "pruned.json", "drain.json")
+
+
+def ended_before(node: Node) -> None:
+    """Leave there what an attempt of an earlier launch ended with."""
+    told = {"attempts": 1, "open": False, "launch": "old", "name": "a", "ended": []}
+    node.bucket.write(f"{node.under}/trials/{NAME}/attempts.json", json.dumps(told).encode())
+    for name in OLD_ENDS:
+        node.bucket.write(f"{node.under}/trials/{NAME}/{name}", b"{}")
+
+
+def test_wherever_sending_breaks_off_an_attempt_that_begins_does_not_show_the_end_of_the_one_before(
+    anywhere: Node, monkeypatch
+) -> None:
+    """Every request behind which the worker may have been killed: the launch tries again, and no notice excuses it."""
+    ended_before(anywhere)
+    verdicts: list[tuple[int, attempts.Verdict, list[str]]] = []
+
+    def seen() -> None:
+        folder = anywhere.fetched(f"seen-{len(verdicts)}")
+        begun = json.loads((folder / "attempts.json").read_text())["attempts"]
+        verdict = attempts.settle(folder, "new", RuntimeError("worker died"), before=1)
+        ended = json.loads((folder / "attempts.json").read_text())["ended"]
+        verdicts.append((begun, verdict, [entry["class"] for entry in ended]))
+
+    all_sent, all_removed = Mirror._put, Mirror.remove
+
+    def put(mirror: Mirror, name: str, blocks: Any) -> None:
+        all_sent(mirror, name, blocks)
+        seen()
+
+    def remove(mirror: Mirror, names: list[str]) -> None:
+        all_removed(mirror, names)
+        seen()
+
+    monkeypatch.setattr(courier, "_TURN_SECONDS", 600.0)
+    with courier.at_work(courier.named(anywhere.job), 0) as near:
+        worker_attempts.begin(Path(near["folder"]), "new", near["attempt_name"])
+        Path(near["folder"], "initial.parquet").write_bytes(b"x")
+        monkeypatch.setattr(Mirror, "_put", put)
+        monkeypatch.setattr(Mirror, "remove", remove)
+    assert verdicts == [
+        *[(1, attempts.Verdict.AGAIN, [attempts.LOST])] * len(OLD_ENDS),
+        *[(2, attempts.Verdict.AGAIN, [attempts.LOST])] * 2,
+    ]
+
+
+def test_an_attempt_behind_which_another_has_begun_removes_no_end(node: Node, monkeypatch) -> None:
+    ended_before(node)
+    monkeypatch.setattr(courier, "_TURN_SECONDS", 600.0)
+    working = courier.at_work(courier.named(node.job), 0)
+    near = working.__enter__()
+    worker_attempts.begin(Path(near["folder"]), "new", near["attempt_name"])
+    node.bucket.write(f"{node.under}/trials/{NAME}/attempts.json", b'{"attempts": 3}')
+    with pytest.raises(sending.Superseded):
+        working.__exit__(None, None, None)
+    assert node.keys() == sorted(("attempts.json", *OLD_ENDS))
+
+
+class Training:
+    """Seals checkpoints and drops older ones as training does, while its courier works."""
+
+    def __init__(self, node: Node) -> None:
+        self.node, self.update = node, 0
+        self.mirror = Mirror(node.job["uri"], node.tmp_path / "work")
+        near = courier._moved(node.job, self.mirror.folder)
+        self.folder = Path(near["folder"])
+        worker_attempts.begin(self.folder, "one", "a")
+        self.mirror.keep(self.mirror.folder / sending.HERE)
+        self.sender = Sender(NAME, near, self.mirror)
+
+    def saves(self) -> None:
+        self.update += 10
+        path = self.folder / "checkpoints" / f"checkpoint-{self.update}"
+        path.mkdir(parents=True)
+        (path / "model.safetensors").write_bytes(b"x" * self.update)
+        checkpoints.seal(path.parent, self.update, {})
+        checkpoints.keep_newest(path.parent, 1)
+
+    def ends(self) -> None:
+        (self.folder / "result.json").write_text("{}")
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+
+    def sealed_there(self) -> list[int]:
+        """Return the updates of the checkpoints that could be gone on from."""
+        keys = set(self.node.keys())
+        seals = [name for name in keys if name.endswith("/sealed.json")]
+        for seal in seals:
+            assert {f"{seal.rpartition('/')[0]}/{name}" for name in self.node.json(seal)["files"]} <= keys
+        return sorted(int(seal.split("/")[1].rpartition("-")[2]) for seal in seals)
+
+
+def before(work: Callable[..., Any], first: Callable[[], None]) -> Callable[..., Any]:
+    """Have something happen before each call."""
+
+    def both(*args: Any) -> Any:
+        first()
+        return work(*args)
+
+    return both
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "most"),
+    [(sending, "_hold", 1), (Mirror, "gone", 4), (Mirror, "_put", 1)],
+    ids=["dropped before it is held", "sealed behind the look", "saved faster than sent"],
+)
+def test_however_quickly_checkpoints_follow_there_is_always_one_to_go_on_from(
+    node: Node, monkeypatch, owner: Any, name: str, most: int
+) -> None:
+    training = Training(node)
+    training.saves()
+    training.sender.turn()
+    assert training.sealed_there() == [10]
+    with monkeypatch.context() as quick:
+        quick.setattr(owner, name, before(getattr(owner, name), training.saves))
+        for _ in range(3):
+            training.sender.turn()
+            assert 1 <= len(training.sealed_there()) <= most
+            training.saves()
+    training.sender.turn()
+    training.sender.turn()
+    assert training.sealed_there() == [training.update]
+
+
+def test_a_trial_that_ends_between_two_looks_keeps_its_checkpoint_there_until_its_result_is_there(
+    node: Node, monkeypatch
+) -> None:
+    training = Training(node)
+    training.saves()
+    training.sender.turn()
+    with monkeypatch.context() as quick:
+        quick.setattr(Mirror, "gone", before(Mirror.gone, training.ends))
+        training.sender.turn()
+    assert "result.json" not in node.keys()
+    assert training.sealed_there() == [10]
+    training.sender.turn()
+    assert sorted(node.keys()) == ["attempts.json", "result.json"]
