@@ -86,8 +86,7 @@ def at_work(job: Job, rank: int) -> Iterator[Job]:
     base = _base(job)
     base.mkdir(parents=True, exist_ok=True)
     folder = base / f"{job['trial_id']}-{job['attempt_name']}"
-    with (base / f"{folder.name}{leftovers.LOCK}").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)  # nobody sweeps this folder while one of its workers lives
+    with _unswept(lock := base / f"{folder.name}{leftovers.LOCK}"):
         mirror = Mirror(job["uri"], folder)
         at_length(lambda: _prepared(job, mirror))
         near = {**_moved(job, folder), "store": at_length(lambda: _store(job))}
@@ -102,7 +101,18 @@ def at_work(job: Job, rank: int) -> Iterator[Job]:
         finally:
             courier.last()  # also why it failed
         shutil.rmtree(folder, ignore_errors=True)
-        (base / f"{folder.name}{leftovers.LOCK}").unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
+
+
+@contextmanager
+def _unswept(path: Path) -> Iterator[None]:
+    """Hold the lock of an attempt: nobody sweeps its folder while one of its workers lives."""
+    while True:
+        with path.open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if leftovers.is_there(lock, path):  # else it was swept before it was held
+                yield
+                return
 
 
 def _prepared(job: Job, mirror: Mirror) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import sys
 from pathlib import Path
+from typing import IO
 
 from launcher.mirror import Mirror
 from launcher.results import ResultsError
@@ -37,6 +39,8 @@ def see_to(uri: str, base: Path, *, spare: Path | None = None) -> None:
                 fcntl.flock(lock, fcntl.LOCK_EX | (0 if is_awaited else fcntl.LOCK_NB))
             except BlockingIOError:
                 continue  # one of its workers lives
+            if not is_there(lock, path):
+                continue  # somebody else saw to it, and an attempt that begins may have made another
             index = next((folder / name for name in (UNSENT, SENT) if (folder / name).is_file()), None)
             if index is not None and (problem := _problem(uri, folder, index)):
                 if _trial(folder) == trial:
@@ -45,6 +49,14 @@ def see_to(uri: str, base: Path, *, spare: Path | None = None) -> None:
                 continue
             shutil.rmtree(folder, ignore_errors=True)
             path.unlink(missing_ok=True)
+
+
+def is_there(lock: IO[str], path: Path) -> bool:
+    """Tell whether a lock that is held is that of a path: whoever held it before may have removed the file since it was opened."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _problem(uri: str, folder: Path, index: Path) -> str:

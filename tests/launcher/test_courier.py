@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -613,3 +614,47 @@ def test_a_trial_that_ends_between_two_looks_keeps_its_checkpoint_there_until_it
     assert training.sealed_there() == [10]
     training.sender.turn()
     assert sorted(node.keys()) == ["attempts.json", "result.json"]
+
+
+def at_the_first_lock(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> None:
+    """Have something happen between the opening of a lock and its being held, once."""
+    locked, todo = fcntl.flock, [work]
+
+    def flock(*args: Any) -> None:
+        if todo:
+            todo.pop()()
+        locked(*args)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+def test_the_lock_of_an_attempt_that_begins_is_not_lost_to_a_sweep(node: Node, monkeypatch) -> None:
+    base = courier._base(node.job)
+    with monkeypatch.context() as racing:
+        at_the_first_lock(
+            racing, lambda: leftovers.see_to(node.job["uri"], base)
+        )  # another trial of this machine begins
+        working = courier.at_work(courier.named(node.job), 0)
+        folder = Path(working.__enter__()["out"])
+    assert folder.with_name(f"{folder.name}{leftovers.LOCK}").is_file()
+    leftovers.see_to(node.job["uri"], base)
+    assert folder.is_dir()
+    working.__exit__(None, None, None)
+    assert list(base.glob(f"*{leftovers.LOCK}")) == []
+
+
+def test_a_sweep_that_comes_second_does_not_take_the_lock_of_an_attempt_that_began_behind_the_first(
+    node: Node, monkeypatch
+) -> None:
+    base = courier._base(node.job)
+    base.mkdir(parents=True)
+    lock = base / f"{NAME}-0{leftovers.LOCK}"
+    lock.touch()
+
+    def another() -> None:
+        leftovers.see_to(node.job["uri"], base)
+        lock.touch()  # of the attempt that found its lock swept
+
+    at_the_first_lock(monkeypatch, another)
+    leftovers.see_to(node.job["uri"], base)
+    assert lock.is_file()
