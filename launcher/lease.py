@@ -57,7 +57,7 @@ class Lease:
             if lapse > 0:
                 raise ResultsError(
                     f"{self._mirror.shown} is in use by {said.get('who', 'another launch')}; wait for it, or give "
-                    f"another --out. If that process was killed, the study is free in {lapse:.0f} s"
+                    f"another --out. If that process was killed, it is free in {lapse:.0f} s"
                 )
         self._write()
         time.sleep(_SETTLED_SECONDS)  # another launch that saw no lease either has written its own by then
@@ -90,7 +90,7 @@ class Lease:
             if self._is_ours():
                 self._mirror.remove([NAME])
         except StorageError as error:
-            print(f"{error}; the study is free in {_LAPSED_SECONDS:.0f} s", file=sys.stderr)
+            print(f"{error}; it is free in {_LAPSED_SECONDS:.0f} s", file=sys.stderr)
 
     def _write(self) -> None:
         self._mirror.write(NAME, json.dumps(self._said).encode())

@@ -28,7 +28,6 @@ from launcher.results import ResultsError
 from launcher.retries import StorageError, repeated
 
 _FOLLOWED_SECONDS = 5.0
-_STORE = "store.json"
 _CHECKPOINT = re.compile(r"^trials/[^/]+/checkpoints/")
 _TOLD_OF_CHECKPOINTS = ("sealed.json", "trainer_state.json")
 _HEAVY = re.compile(r"^(trials/[^/]+/model|stores|audits|replaced|export)/")
@@ -180,15 +179,15 @@ def launched(location: str | Path, *, wanted: bool) -> Iterator[Place]:
         with read(where, may_be_empty=True) as place:
             yield place
         return
-    with _alone(cache_folder(where) / "launch") as cache:
+    with alone(cache_folder(where) / "launch") as cache:
         if cache is None:
             raise ResultsError(
                 f"{without_passwords(where)}: another launch of this study runs on this machine; wait for it"
             )
         place = _copy(where, cache)
-        alone = Lease(Mirror(where, place.folder))
-        place = replace(place, lease=alone)
-        with alone.held():
+        only = Lease(Mirror(where, place.folder))
+        place = replace(place, lease=only)
+        with only.held():
             leftovers.see_to(where, work_folder(where))
             place.fetch()
             place.mirror.pull("stores")
@@ -219,7 +218,7 @@ def read(location: str | Path, *, follow: bool = False, may_be_empty: bool = Fal
         return
     with ExitStack() as stack:
         # Somebody else may be reading on this machine, perhaps for days.
-        cache = stack.enter_context(_alone(cache_folder(where) / "read"))
+        cache = stack.enter_context(alone(cache_folder(where) / "read"))
         place = _copy(where, cache or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lossgrid-read-"))))
         stand = stack.enter_context(lease.Stand(place.folder / lease.NAME))
 
@@ -235,31 +234,6 @@ def read(location: str | Path, *, follow: bool = False, may_be_empty: bool = Fal
         yield place
 
 
-@contextmanager
-def made(location: str | Path) -> Iterator[Place]:
-    """Have a folder to make a store in; on another file system it is sent once it is whole, what says so last.
-
-    Raises:
-        ResultsError: another store is there, or it cannot be written to.
-    """
-    where = of(location)
-    if isinstance(where, Path):
-        yield Place(where)
-        return
-    with _alone(cache_folder(where) / "made") as cache:
-        if cache is None:
-            raise ResultsError(
-                f"{without_passwords(where)} is being prepared by another process of this machine; wait for it"
-            )
-        place = Place(cache.resolve() / "store", where)
-        there = place.mirror.read(_STORE)
-        yield place
-        if there is None:
-            place.send()
-        elif there != (place.folder / _STORE).read_bytes():
-            raise ResultsError(f"{place.shown()} holds another store; give another --out, or remove that one first")
-
-
 def _copy(uri: str, cache: Path) -> Place:
     """Open a local copy; one without its index, or an index without its copy, begins anew."""
     folder, index = cache.resolve() / "study", cache / "index.json"
@@ -270,7 +244,7 @@ def _copy(uri: str, cache: Path) -> Place:
 
 
 @contextmanager
-def _alone(cache: Path) -> Iterator[Path | None]:
+def alone(cache: Path) -> Iterator[Path | None]:
     """Let one process at a time work on a copy; None: another one does."""
     try:
         cache.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from launcher import places, progress, results
+from launcher import making, progress, results
 from launcher.data_sections import (
     characters_table,
     count_tables,
@@ -55,11 +55,12 @@ def prepare(
         ValueError: with `is_request_error`, when the request cannot be carried out as it stands.
     """
     console = _stderr()
-    with places.made(out) as place:
+    with making.made(out) as place:
         with _shown(console, f"preparing {corpus}") as show:
             found = pkgutil.resolve_name(_PREPARE)(
-                corpus, root, place.folder, options=options, split=split, workers=workers, progress=show
-            )
+                corpus, root, place.folder, options=options, split=split, workers=workers, progress=show,
+                anew=place.uri is not None,
+            )  # fmt: skip
         found["path"] = place.shown() if place.uri is not None else found["path"]
     _print(found, as_json=as_json)
     missing = [name for name in _TRAINED if name not in {row["split"] for row in found["by"]["split"]}]

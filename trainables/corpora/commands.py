@@ -31,6 +31,7 @@ def prepare(
     split: str = "",
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    anew: bool = False,
 ) -> dict[str, Any]:
     """Make a store of a corpus as researchers have it on disk.
 
@@ -42,6 +43,7 @@ def prepare(
         split: a named split in place of that of the importer.
         workers: processes that decode; None: one per core.
         progress: called with (utterances done, utterances in all).
+        anew: see `pipeline.build`.
 
     Returns:
         `summary.of` the store.
@@ -56,7 +58,7 @@ def prepare(
     found = importer.find(importing.expanded(root), settings)
     about = {"source": readable(str(root)), "corpus": corpus, "options": settings}
     plan = Plan(found, about=about, split=split)
-    store = pipeline.build(importing.expanded(out), plan, workers=workers, progress=progress)
+    store = pipeline.build(importing.expanded(out), plan, workers=workers, progress=progress, anew=anew)
     return summary.of(store)
 
 

@@ -79,7 +79,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def build(path: Path, plan: Plan, *, workers: int | None = None, progress: Progress | None = None) -> Store:
+def build(
+    path: Path, plan: Plan, *, workers: int | None = None, progress: Progress | None = None, anew: bool = False
+) -> Store:
     """Make a store, or return the one that was made from the same.
 
     Args:
@@ -87,6 +89,7 @@ def build(path: Path, plan: Plan, *, workers: int | None = None, progress: Progr
         plan: what it is made from.
         workers: processes that decode; None: one per core, and none for so few recordings that starting them takes longer.
         progress: called with (utterances done, utterances in all).
+        anew: `path` is the caller's own, left by an earlier call: a store of something else there is removed.
 
     Raises:
         DataError: `path` holds something else, another process makes it, a disk is full, or a needed split is empty.
@@ -94,7 +97,7 @@ def build(path: Path, plan: Plan, *, workers: int | None = None, progress: Progr
     kept = "; what is decoded already is kept"
     path = _resolved(path)
     with writing.space_needed(path, kept), writing.locked(path, wait=False):
-        if (made := _made_before(path, plan.key)) is not None:
+        if (made := _made_before(path, plan.key, anew)) is not None:
             return made
         part = _begin(path, plan.audio)
         todo = _shards(part, plan.found)
@@ -140,7 +143,9 @@ def _put_in_place(part: Path, path: Path) -> None:
     (path / _PLAN).unlink()
 
 
-def _made_before(path: Path, key: str) -> Store | None:
+def _made_before(path: Path, key: str, anew: bool) -> Store | None:
+    if anew and path.is_dir() and not _is_made_from(path, key):
+        shutil.rmtree(path)
     if not path.exists() or (path.is_dir() and _is_empty(path)):
         return None
     if importing.is_file(path / writing.DESCRIPTION):
@@ -153,6 +158,13 @@ def _made_before(path: Path, key: str) -> Store | None:
         )
     what = "a folder that is no store" if path.is_dir() else "a file"
     raise DataError(f"{str(path)!r} is {what}; choose a folder that does not exist yet")
+
+
+def _is_made_from(path: Path, key: str) -> bool:
+    try:
+        return Store.open(path).description.get("made_from") == key
+    except DataError:  # cut short, or of an earlier version
+        return False
 
 
 def _is_empty(path: Path) -> bool:
