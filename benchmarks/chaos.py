@@ -34,7 +34,8 @@ STUDY = ("--set", "reduction=sum,mean", "--set", "seed=1,2", "--set", "num_train
          "--set", "save_strategy=steps", "--set", "save_steps=2")  # fmt: skip
 TIME_LIMIT_SECONDS, POLL_SECONDS, _MOST_TRIES = 600, 0.05, 4
 _NOT_COMPARED = ("seconds", "started", "finished", "node", "host", "attempts", "broken_off", "peak_memory_bytes",
-                 "audio_seconds_per_second", "study", "command", "git_patch", "git_sha", "mixed_code", "packages", "launched")  # fmt: skip
+                 "audio_seconds_per_second", "study", "command", "git_patch", "git_sha", "mixed_code", "packages", "launched",
+                 "device_seconds", "earlier_device_seconds", "untimed_attempts")  # fmt: skip
 
 
 @dataclass
