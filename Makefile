@@ -29,7 +29,7 @@ test-cluster: $(VENV)/.installed-test ## hosts in namespaces of this machine, br
 	    { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(CLUSTER_PACKAGES); } >/dev/null; \
 	  else echo "make test-cluster runs as root and needs $(CLUSTER_PACKAGES)" >&2; exit 1; fi; \
 	fi
-	$(BIN)/python -m pytest -m cluster
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m cluster
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
