@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from launcher.findings import FAULT, OK, WARNING, Finding
+from launcher.masking import without_passwords
 from launcher.quantities import size
 
 _SAME = ("ray", "torch", "transformers", "accelerate")
@@ -13,6 +16,7 @@ _SAME = ("ray", "torch", "transformers", "accelerate")
 _SKEW_SECONDS, _WRONG_CLOCK_SECONDS = 2.0, 60.0
 _LITTLE_BYTES = {"out": 5e9, "tmp": 2e9, "shm": 256e6}
 _WHERE = {"out": "the folder of the study", "tmp": "the folder of temporary files", "shm": "/dev/shm"}
+_AT = {"tmp": '"${TMPDIR:-/tmp}"', "shm": "/dev/shm"}
 _CODE_ADVICE = (
     "give the launch as a job, which takes the code along: ray job submit --working-dir . -- python launch.py ...; "
     "or bring the node's image or checkout to the same commit"
@@ -35,10 +39,15 @@ def judge(facts: Facts, launch: Facts, asked: Mapping[str, Any], *, gpus: float,
     """
     found = [
         *_code(facts, launch), *_packages(facts, launch), *_gpus(facts, gpus), *_out(facts, asked),
-        *_store(facts, asked), *_clock(skew), *_room(facts),
+        *_store(facts, asked), *_clock(skew), *_room(facts, asked),
     ]  # fmt: skip
     seen = "; it sees the study and its data" if asked["out"] else ""
-    return found or [Finding(OK, "node", f"the same code and packages{seen}")]
+    return [masked(one) for one in found] or [Finding(OK, "node", f"the same code and packages{seen}")]
+
+
+def masked(finding: Finding) -> Finding:
+    """Return a finding without passwords in addresses; what a node or Ray said of an error is part of it."""
+    return replace(finding, text=without_passwords(finding.text), advice=without_passwords(finding.advice))
 
 
 def _code(facts: Facts, launch: Facts) -> Iterator[Finding]:
@@ -59,7 +68,9 @@ def _packages(facts: Facts, launch: Facts) -> Iterator[Finding]:
     here, there = (tuple(one["python"].split(".")[:2]) for one in (launch, facts))
     if here != there:
         text = f"Python {facts['python']}, the launch {launch['python']}"
-        yield Finding(FAULT, "python", text, f"make its environment with Python {'.'.join(here)}")
+        version = ".".join(here)
+        advice = f"make its environment with Python {version}: python{version} -m venv ...; or take the launch's image"
+        yield Finding(FAULT, "python", text, advice)
     for name, version in launch["packages"].items():
         found = facts["packages"].get(name)
         if name == "lossgrid" or _public(found) == _public(version):
@@ -82,22 +93,33 @@ def _gpus(facts: Facts, gpus: float) -> Iterator[Finding]:
         f"torch {facts['packages'].get('torch')} is built for {seen['build']}" if seen["build"] else "torch is built for CPUs alone"
     )  # fmt: skip
     text = f"Ray counts {gpus:g} GPUs, torch sees {seen['sees']} ({why}; driver: {seen['driver'] or 'no nvidia-smi'})"
-    advice = "install torch for GPUs and a driver that is new enough; in a container, give it the GPUs"
-    yield Finding(FAULT, "gpu", text, advice)
+    torch = f"torch=={_public(facts['packages'].get('torch'))}" if "torch" in facts["packages"] else "torch"
+    mend = {
+        "driver": "nvidia-smi, which must list the GPUs: install the driver; in a container, give it the GPUs (--gpus all)",
+        "torch": f"pip install --force-reinstall '{torch}' (on Linux that is a build for CUDA)",
+        "both": "nvidia-smi, which must list all GPUs with a driver that is new enough for torch; and echo $CUDA_VISIBLE_DEVICES",
+    }
+    what = "driver" if not seen["driver"] else "torch" if not seen["build"] else "both"
+    yield Finding(FAULT, "gpu", text, f"on the node: {mend[what]}")
 
 
 def _out(facts: Facts, asked: Mapping[str, Any]) -> Iterator[Finding]:
-    found, out = facts["out"], asked["out"]
-    if found is None:
+    if (found := facts["out"]) is None:
         return
-    shared = "give --out a folder that all nodes share (NFS, EFS, Lustre) or a URI, and mount it there"
+    out, is_uri = without_passwords(asked["out"]), "://" in asked["out"]
+    if is_uri:
+        shared = writable = (
+            f"on the node: python launch.py status {shlex.quote(out)}; keys are those of the node's role, or in ~/.aws/credentials"
+        )
+    else:
+        shared = f"on the node: df {shlex.quote(out)}; mount there what all nodes share (NFS, EFS, Lustre), or give --out a URI"
+        writable = f"on the node: ls -ld {shlex.quote(out)}; give the user that Ray runs as the right to write there"
     if found["read"] in ("missing", "other"):
         yield Finding(FAULT, "out", f"{out} is not the folder that the launch writes to, but one of its own", shared)
     elif found["read"] != "same":
         yield Finding(FAULT, "out", f"{out} cannot be read there ({found['read']})", shared)
     elif "failed" in found:
-        advice = "give the user that Ray runs as the right to write there"
-        yield Finding(FAULT, "out", f"{out} cannot be written to there ({found['failed']})", advice)
+        yield Finding(FAULT, "out", f"{out} cannot be written to there ({found['failed']})", writable)
     elif not found.get("seen", True):
         yield Finding(FAULT, "out", f"the launch does not see what the node wrote into {out}", shared)
 
@@ -106,11 +128,14 @@ def _store(facts: Facts, asked: Mapping[str, Any]) -> Iterator[Finding]:
     found, store = facts["store"], asked["store"]
     if found is None or store is None or (facts["out"]["read"] != "same" and store.startswith(asked["out"])):
         return  # not asked for; or missing because the whole folder is another one, which is told already
+    file = shlex.quote(f"{store}/store.json")
     advice = "put the store into a folder that all nodes share"
     if "failed" in found:
-        yield Finding(FAULT, "data", f"the store {store} cannot be opened there ({found['failed']})", advice)
+        text = f"the store {store} cannot be opened there ({found['failed']})"
+        yield Finding(FAULT, "data", text, f"on the node: ls -l {file}; {advice}")
     elif found["fingerprint"] != asked["fingerprint"]:
-        yield Finding(FAULT, "data", f"the store {store} holds other data there", advice)
+        text = f"the store {store} holds other data there"
+        yield Finding(FAULT, "data", text, f"here and on the node: sha256sum {file}; {advice}")
 
 
 def _clock(skew: float) -> Iterator[Finding]:
@@ -120,7 +145,10 @@ def _clock(skew: float) -> Iterator[Finding]:
         yield Finding(level, "clock", text, "set it by NTP: timedatectl set-ntp true")
 
 
-def _room(facts: Facts) -> Iterator[Finding]:
+def _room(facts: Facts, asked: Mapping[str, Any]) -> Iterator[Finding]:
     for name, free in facts["disk"].items():
         if free < _LITTLE_BYTES[name]:
-            yield Finding(WARNING, "disk", f"{size(free)} are free in {_WHERE[name]}", "make room there")
+            where = shlex.quote(asked["out"]) if name == "out" else _AT[name]
+            more = "; in a container, start it with a larger --shm-size" if name == "shm" else ""
+            advice = f"on the node: df -h {where}; make room there{more}"
+            yield Finding(WARNING, "disk", f"{size(free)} are free in {_WHERE[name]}", advice)

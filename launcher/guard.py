@@ -12,18 +12,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from launcher import node, preflight
+from launcher import preflight
 from launcher.cluster import DRIVER, Cluster, Sizing
 from launcher.config import ConfigurationError
 from launcher.findings import FAULT, OK, Finding
+from launcher.masking import without_passwords
 from launcher.places import Place
 from launcher.preflight import Node, Seen
+from launcher.retries import StorageError, at_length, first_line
 
 POLL_SECONDS = 2.0
 _MOST_REFUSED = 3
 """Machines refused while none is fit: further ones would be like them, and are paid for."""
 
 Say = Callable[[str], None]
+
+
+class Unreachable(StorageError):
+    """The storage of the study was away for minutes before a trial began; the same command goes on."""
+
+    exit_code = 130
 
 
 class Guard:
@@ -42,6 +50,7 @@ class Guard:
         self._lock, self._over = threading.Lock(), threading.Event()
         self._wanted: Callable[[], float] = lambda: 0.0
         self._device, self._shown, self._complaint = "CPU", "", ""
+        self._drives = False
         self._asked: dict[str, Any] = {}
         self._launch: dict[str, Any] = {}
         self._give_up: Say | None = None
@@ -66,6 +75,7 @@ class Guard:
 
         Raises:
             ConfigurationError: no node may run trials, or their drivers.
+            Unreachable: the storage of the study is away for minutes.
         """
         if self._there.address is None:
             yield self._there
@@ -73,9 +83,7 @@ class Guard:
         key = self._place.folder / f".preflight-{secrets.token_hex(8)}"
         thread = threading.Thread(target=self._follow, name="preflight", daemon=True)
         try:
-            self._ask(key)
-            self._say("looking at the nodes ...")
-            self._note(self._inspect(preflight.alive()))
+            self._begin(key)
             left = self._left()
             thread.start()
             yield left
@@ -86,20 +94,23 @@ class Guard:
             for path in (key, *self._place.folder.glob(f"{key.name}-*")):
                 self._place.tidy(path)
 
-    def wants(self, sizing: Sizing, unfinished: Callable[[], int]) -> None:
-        """Hear what trials want, to say when machines are waited for.
+    def wants(self, sizing: Sizing, unfinished: Callable[[], int], *, backend: str) -> None:
+        """Hear what trials want, to say when machines are waited for, and to know when none may come.
 
         Args:
             sizing: what each gets.
             unfinished: returns how many trials are not done.
+            backend: "train": each has a driver beside its workers.
         """
+        self._drives = backend == "train"
         each = sizing.workers * (sizing.gpus_per_worker if sizing.use_gpu else sizing.cpus_per_worker)
         self._device = "GPU" if sizing.use_gpu else "CPU"
         self._wanted = lambda: min(sizing.max_concurrent, unfinished()) * each
 
     def gives_up(self, tell: Say) -> None:
-        """Hear whom to tell when no node is fit and more of the kind would be refused."""
+        """Hear whom to tell when no node is fit and more of the kind would be refused; nodes may have been refused already."""
         self._give_up = tell
+        self._decide()
 
     def refuse(self, node_id: str, why: str) -> None:
         """Note that a worker found its own node unfit."""
@@ -108,15 +119,24 @@ class Guard:
         if known is not None and not known.is_fit:
             return
         name = known.node if known else next((one for one in preflight.alive() if one.id == node_id), None)
-        found = Finding(FAULT, "trial", why, "give the launch again once this is mended")
-        self._note(
-            [Seen(name or Node(node_id, "a node", "gone", {}), [found], known.facts if known else {"late": True})]
-        )
+        found = Finding(FAULT, "trial", why, "then give the launch again")
+        self._note([Seen(name or Node(node_id, "a node", "gone", {}), [found], known.facts if known else {})])
+
+    def _begin(self, key: Path) -> None:
+        try:
+            self._ask(key)
+            self._say("looking at the nodes ...")
+            self._note(self._inspect(preflight.alive()))
+        except StorageError as error:
+            if not error.may_pass:
+                raise
+            told = f"{first_line(error)}; no trial has begun. The same command goes on once that works again"
+            raise Unreachable(told) from error
 
     def _ask(self, key: Path) -> None:
         secret, store = secrets.token_hex(16), Path(self._job["store"])
         key.write_text(secret, encoding="utf-8")
-        self._place.send(key)
+        at_length(lambda: self._place.send(key))
         # What lies inside of a study on another file system is copied to each node by the trials themselves.
         travels = self._place.uri is not None and store.is_relative_to(self._place.folder.resolve())
         self._asked = {
@@ -124,32 +144,65 @@ class Guard:
             "store": None if travels else str(store),
             "fingerprint": json.loads((store / "store.json").read_text(encoding="utf-8"))["fingerprint"],
         }  # fmt: skip
-        self._launch = {**node.look({**self._asked, "answers": False}, 0, works=False), "code": self._there.code}
+        self._launch = {**preflight.look_here(self._asked, works=False), "code": self._there.code}
 
     def _inspect(self, nodes: Sequence[Node]) -> list[Seen]:
+        """Look at nodes; those that miss the storage of the study again, once the launch reaches it.
+
+        Raises:
+            StorageError: the launch does not reach it either, for minutes: that is no fault of these nodes.
+        """
         found = preflight.inspect(nodes, self._asked, self._launch)
+        if missing := [one.node for one in found if one.misses_storage]:
+            self._say(
+                f"{len(missing)} node(s) do not reach the storage of the study; they are looked at again when it answers"
+            )
+            preflight.look_here(self._asked, works=False)
+            again = preflight.inspect(missing, self._asked, self._launch)
+            found = [*(one for one in found if not one.misses_storage), *again]
         for one in found:
-            if "answer" in one.facts.get("out", {}):
-                self._place.drop(self._place.folder / one.facts["out"]["answer"])
+            if "answer" in (one.facts.get("out") or {}):
+                self._place.tidy(self._place.folder / one.facts["out"]["answer"])
         return found
 
     def _note(self, found: Sequence[Seen]) -> None:
         with self._lock:
+            new = [one for one in found if one != self._seen.get(one.node.id)]  # one that is gone may be met again
             self._seen.update({one.node.id: one for one in found})
             seen = list(self._seen.values())
         preflight.write(self._place.folder, self._launch, seen)
-        for line in (line for one in found for line in lines(one)):
+        for line in (line for one in new for line in lines(one)):
             self._say(line)
-        bad = [one for one in seen if one.node.works and not one.is_fit and one.facts]
+        self._decide()
+
+    def _decide(self) -> None:
+        """Tell that trials would wait for ever: for a node that drives or trains, where all were refused and more would be."""
+        if self._give_up is None:
+            return
+        with self._lock:
+            seen = list(self._seen.values())
+        fit = [one.node for one in seen if one.is_fit]
+        bad = [one for one in seen if not one.is_fit and not one.gone]
+        driving = [one for one in bad if one.node.resources.get(DRIVER)]
+        if self._drives and driving and not any(one.resources.get(DRIVER) for one in fit):
+            last = driving[-1]
+            self._give_up(f"no node may hold the drivers of trials: {last.node} was refused: {_why(last)}")
+        training = [one for one in bad if self._may_train(one.node)]
         enough = _MOST_REFUSED if self._there.most else 1  # nobody is to come where a cluster does not grow
-        if self._give_up and len(bad) >= enough and not any(one.is_fit and one.node.works for one in seen):
-            self._give_up(f"no node may run trials: {len(bad)} were refused, last {bad[-1].node}: {_why(bad[-1])}")
+        if len(training) >= enough and not any(self._may_train(one) for one in fit):
+            last = training[-1]
+            self._give_up(f"no node may run trials: {len(training)} were refused, last {last.node}: {_why(last)}")
+
+    def _may_train(self, one: Node) -> bool:
+        return one.gpus >= 1 if self._device == "GPU" else one.works
 
     def _left(self) -> Cluster:
         fit = [one.node for one in self._seen.values() if one.is_fit]
         driving = [one for one in fit if one.resources.get(DRIVER) or not self._there.has_driver_resource]
         bad = [one for one in self._seen.values() if not one.is_fit]
-        taken = {name: sum(one.node.resources.get(name, 0.0) for one in bad) for name in self._there.most}
+        # In the place of one that is gone another may come.
+        refused = [one.node.resources for one in bad if not one.gone]
+        taken = {name: sum(one.get(name, 0.0) for one in refused) for name in self._there.most}
         most = {name: value - taken[name] for name, value in self._there.most.items()}
         if not driving or not (any(one.works for one in fit) or max(most.values(), default=0) > 0):
             role = "run trials" if driving else "hold the drivers of trials"
@@ -165,15 +218,15 @@ class Guard:
         while not self._over.wait(POLL_SECONDS):
             try:
                 nodes = preflight.alive()
-                if new := [one for one in nodes if one.id not in self._seen]:
+                if new := [one for one in nodes if one.id not in self._seen or self._seen[one.id].gone]:
                     self._note(self._inspect(new))
                 if self._there.most:
                     self._wait_for(nodes)
             # Ray's server restarts, or the folder is full for a while: trials meet the same and decide; this asks again.
             except Exception as error:
-                if str(error) != self._complaint:
-                    self._complaint = str(error)
-                    print(f"cannot look at the nodes, trying again: {error}", file=sys.stderr)
+                if first_line(error) != self._complaint:
+                    self._complaint = first_line(error)
+                    print(f"cannot look at the nodes, trying again: {without_passwords(str(error))}", file=sys.stderr)
 
     def _wait_for(self, nodes: Sequence[Node]) -> None:
         refused, wanted = set(self.refused), self._wanted()

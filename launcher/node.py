@@ -83,7 +83,7 @@ def _folder(package: str) -> Path | None:
     return next((Path(place) for place in places), None)
 
 
-def meet(out: str, key: str, secret: str, *, answers: bool = True) -> dict[str, str]:
+def meet(out: str, key: str, secret: str, *, answers: bool = True) -> dict[str, Any]:
     """Read what the launch wrote into the folder of the study, and write an answer beside it for the launch to read.
 
     A folder of the same path that is the node's own has no such file, or one with something else in it.
@@ -96,21 +96,26 @@ def meet(out: str, key: str, secret: str, *, answers: bool = True) -> dict[str, 
 
     Returns:
         read: "same", "other", "missing" or an error; answer: name of the file that was written, content: what is in it;
-        where none could be written, failed: the error.
+        where none could be written, failed: the error. may_pass: it is an error of the storage that may pass.
     """
     told = {"answer": f"{key}-{hashlib.sha256(os.urandom(16)).hexdigest()[:16]}", "content": os.urandom(16).hex()}
     try:
         found = read(out, key)
-        told["read"] = "missing" if found is None else "same" if found == secret else "other"
     except Exception as error:  # of many kinds: sent back as text, because some cannot be pickled
-        told["read"] = _first_line(error)
+        return {"read": _first_line(error), **_passing(error)}
+    told["read"] = "missing" if found is None else "same" if found == secret else "other"
     if told["read"] != "same" or not answers:  # nothing is written into a folder that is not ours
         return {"read": told["read"]}
     try:
         _write(out, told["answer"], told["content"])
     except Exception as error:
-        return {"read": "same", "failed": _first_line(error)}
+        return {"read": "same", "failed": _first_line(error), **_passing(error)}
     return told
+
+
+def _passing(error: Exception) -> dict[str, bool]:
+    """Note that the storage may be away for a while, which is no fault of this node (`launcher.retries.StorageError`)."""
+    return {"may_pass": True} if getattr(error, "may_pass", False) else {}
 
 
 def read(out: str, name: str) -> str | None:
@@ -204,9 +209,9 @@ def _version(package: str) -> str | None:
 
 
 def _first_line(error: BaseException) -> str:
-    told = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
-    if "://" not in told:
-        return told
-    from launcher.masking import without_passwords
+    told = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    if "://" in told:
+        from launcher.masking import without_passwords
 
-    return without_passwords(told)
+        told = without_passwords(told)  # before it is cut: half of an address would not look like one
+    return told[:300]

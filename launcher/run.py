@@ -165,17 +165,16 @@ _JOBS_READ: dict[str, Any] = {}
 
 
 def _drive(cell: Mapping[str, Any], *, jobs: _Jobs, train_fn: str, sizing: Sizing, backend: str) -> None:
-    """Run one trial inside its Tune actor; a folder that cannot be written to is told to the launch."""
+    """Run one trial inside its Tune actor; a folder that cannot be read or written to is told to the launch."""
     job = jobs[cell["trial_id"]]
     try:
         preflight.admit(job, works=backend == "tune")
-    except preflight.Unfit as unfit:
-        _tell_unfit(dict([unfit.args]))
-        raise _Moved(f"{job['trial_id']} does not begin on a node that is not fit: {unfit.args[1]}") from unfit
-    try:
         with courier.beside(job) as (near, place):
             verdict = _attempt(job, near, place, train_fn, sizing, backend)
             reason = attempts.reason(Path(near["folder"])) if verdict is Verdict.HALT else ""
+    except preflight.Unfit as unfit:
+        _tell_unfit(dict([unfit.args]))
+        raise _Moved(f"{job['trial_id']} does not begin on a node that is not fit: {unfit.args[1]}") from unfit
     except results.ResultsError as unwritable:
         verdict, reason = Verdict.HALT, str(unwritable)
     if verdict is Verdict.HALT:

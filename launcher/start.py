@@ -196,7 +196,7 @@ def schedule(order: Order, terminal: TextIO) -> Any:
         from launcher import run  # imports Ray, which reads its environment once: not before it is set
 
         with progress.Board(order.trials, shown(order), console) as board:
-            guard.wants(sizing, lambda: board.unfinished)
+            guard.wants(sizing, lambda: board.unfinished, backend=placing.backend)
             return run.run(
                 [{**job, **more} for job in order.jobs], order.train_fn, cluster=connected, sizing=sizing,
                 backend=placing.backend, stop_file=order.stop_file, fail_fast=placing.fail_fast,

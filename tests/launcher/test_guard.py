@@ -100,10 +100,71 @@ def test_machines_refused_beside_one_that_is_fit_end_nothing(tmp_path: Path) -> 
     assert reasons == []
 
 
+def silent(node: Node, *, gone: bool = False) -> Seen:
+    return Seen(node, [Finding(FAULT, "node", "it did not answer within 180 s", "look")], gone=gone)
+
+
+def test_machines_that_do_not_answer_are_counted_and_those_that_went_away_meanwhile_are_not(tmp_path: Path) -> None:
+    made, said = guard(tmp_path, seen(HEAD), most={"CPU": 0.0, "GPU": 8.0})
+    reasons: list[str] = []
+    made.gives_up(reasons.append)
+    made._note([silent(worker(number), gone=True) for number in range(1, 6)])
+    assert made._left().most["GPU"] == 8
+    made._note([silent(worker(number)) for number in (6, 7)])
+    assert (reasons, len(said)) == ([], 7)
+    made._note([silent(worker(8))])
+    assert reasons == [
+        "no node may run trials: 3 were refused, last w8 (10.0.1.8, node 00000000): it did not answer within 180 s"
+    ]
+
+
+def test_a_machine_that_went_away_while_it_was_looked_at_is_named_once_and_may_come_to_be_fit(tmp_path: Path) -> None:
+    made, said = guard(tmp_path, seen(HEAD), silent(worker(1), gone=True))
+    made._note([silent(worker(1), gone=True)])
+    assert len(said) == 1
+    made._note([seen(worker(1))])
+    assert (made.refused, preflight.refused_in(tmp_path)) == ([], [])
+
+
+@pytest.mark.parametrize("most", [{}, {"CPU": 0.0, "GPU": 8.0}])
+def test_a_launch_whose_only_node_for_drivers_is_refused_gives_up(tmp_path: Path, most: dict[str, float]) -> None:
+    made, _ = guard(tmp_path, seen(HEAD), seen(worker(1)), most=most)
+    made.wants(Sizing(1, True, 1, 4), lambda: 4, backend="train")
+    reasons: list[str] = []
+    made.gives_up(reasons.append)
+    made.refuse(HEAD.id, "/shared cannot be read there")
+    assert reasons == [
+        "no node may hold the drivers of trials: head (10.0.0.1, node hhhhhhhh) was refused: /shared cannot be read there"
+    ]
+
+
+def test_trials_without_drivers_go_on_when_the_head_is_refused(tmp_path: Path) -> None:
+    made, _ = guard(tmp_path, seen(HEAD), seen(worker(1)))
+    made.wants(Sizing(1, True, 1, 4), lambda: 4, backend="tune")
+    made.gives_up(pytest.fail)
+    made.refuse(HEAD.id, "/shared cannot be read there")
+
+
+def test_what_was_refused_before_there_was_anybody_to_tell_is_told(tmp_path: Path) -> None:
+    made, _ = guard(tmp_path, seen(HEAD), *(seen(worker(number), FAULT) for number in (1, 2, 3)), most={"GPU": 8.0})
+    reasons: list[str] = []
+    made.gives_up(reasons.append)
+    assert len(reasons) == 1
+
+
+def test_a_fit_node_without_gpus_keeps_no_study_waiting_that_wants_them(tmp_path: Path) -> None:
+    head = Node("h" * 56, "head", "10.0.0.1", {"driver": 1000.0, "CPU": 8.0})
+    made, _ = guard(tmp_path, seen(head), *(silent(worker(number)) for number in (1, 2, 3)), most={"GPU": 8.0})
+    made.wants(Sizing(1, True, 1, 4), lambda: 4, backend="train")
+    reasons: list[str] = []
+    made.gives_up(reasons.append)
+    assert reasons[0].startswith("no node may run trials: 3 were refused")
+
+
 def test_waiting_is_told_when_it_changes_and_only_for_trials_that_are_left(tmp_path: Path) -> None:
     made, said = guard(tmp_path, seen(HEAD))
     left = [8]
-    made.wants(Sizing(1, True, 1, 4), lambda: left[0])
+    made.wants(Sizing(1, True, 1, 4), lambda: left[0], backend="train")
     made._wait_for([HEAD])
     made._wait_for([HEAD])
     made._wait_for([HEAD, worker(1)])

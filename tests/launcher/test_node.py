@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from ray.train import WorkerGroupError
 
-from launcher import fitness, node, preflight
-from launcher.findings import FAULT, OK, WARNING
+from launcher import fitness, guard, node, preflight, retries
+from launcher.findings import FAULT, OK, WARNING, Finding
 
 ASKED: dict[str, Any] = {
     "out": "/shared/study",
@@ -73,6 +73,66 @@ def test_a_clock_may_be_off_by_two_seconds_and_must_not_be_by_a_minute(skew: flo
 def test_torch_must_see_the_gpus_that_ray_counts(sees: int, gpus: float, is_fit: bool) -> None:
     seen = {"sees": sees, "build": None, "driver": "A10G, 580.1"}
     assert ("gpu" not in judged(gpus=gpus, gpu=seen)) == is_fit
+
+
+ADDRESS = "s3://AKIAIOSFODNN7:wJalrXUtnFEMI@bucket/studies/first"
+BAD = (
+    {"read": "missing"},
+    {"read": f"OSError: {ADDRESS} is away"},
+    {"read": "same", "failed": f"OSError: {ADDRESS} is full"},
+    {"read": "same", "seen": False},
+)
+
+
+@pytest.mark.parametrize("out", BAD)
+def test_a_key_in_the_address_of_the_study_is_in_no_finding(out: dict[str, Any]) -> None:
+    (only,) = fitness.judge({**FACTS, "out": out}, LAUNCH, {**ASKED, "out": ADDRESS}, gpus=0)
+    assert only.level == FAULT
+    assert "s3://AKIAIOSFODNN7:***@bucket/studies/first" in only.text
+    assert "wJalrXUtnFEMI" not in only.text + only.advice
+
+
+def test_what_somebody_else_wrote_of_a_node_is_told_and_kept_without_its_keys(tmp_path: Path) -> None:
+    """Ray's own error, what a trial's process said, and a fact of a node with other code."""
+    found = [Finding(FAULT, "node", f"it cannot be looked at: {ADDRESS}", f"look at {ADDRESS}")]
+    one = preflight.Seen(
+        preflight.Node("a" * 56, "w1", "10.0.0.2", {}), found, {"gpu": {"failed": f"OSError: {ADDRESS}"}}
+    )
+    told = [*guard.lines(one), guard._why(one)]
+    preflight.write(tmp_path, FACTS, [one])
+    assert "wJalrXUtnFEMI" not in "".join(told) + (tmp_path / "nodes.json").read_text()
+    assert all("s3://AKIAIOSFODNN7:***@bucket" in line for line in told)
+
+
+def test_an_error_is_masked_before_it_is_cut() -> None:
+    told = node._first_line(OSError(f"{'x' * 255} {ADDRESS}"))
+    assert len(told) == 300
+    assert "wJalr" not in told
+
+
+def test_an_error_of_the_storage_that_may_pass_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".preflight-1").mkdir()  # an error of a file system that is met by its URI, as an outage is one
+    monkeypatch.setattr(retries, "_PAUSES_SECONDS", ())
+    told = node.meet(f"file://{tmp_path}", ".preflight-1", "s")
+    assert told["read"].startswith("StorageError: ")
+    assert told["may_pass"]
+
+
+@pytest.mark.parametrize(
+    ("other", "command"),
+    [
+        ({"gpu": {"sees": 0, "build": None, "driver": None}}, "nvidia-smi"),
+        ({"gpu": {"sees": 0, "build": None, "driver": "A10G, 580.1"}}, "pip install --force-reinstall 'torch==2.13.0'"),
+        ({"out": {"read": "missing"}}, "df /shared/study"),
+        ({"out": {"read": "same", "failed": "OSError: no"}}, "ls -ld /shared/study"),
+        ({"store": {"failed": "FileNotFoundError"}}, "ls -l /shared/store/store.json"),
+        ({"disk": {"out": 1e9}}, "df -h /shared/study"),
+        ({"disk": {"shm": 1e6}}, "df -h /dev/shm"),
+    ],
+)
+def test_a_finding_says_the_command_that_shows_or_mends_it(other: dict[str, Any], command: str) -> None:
+    (only,) = fitness.judge({**FACTS, **other}, LAUNCH, ASKED, gpus=4)
+    assert command in only.advice
 
 
 def test_a_node_without_the_data_of_a_folder_that_it_does_not_share_is_told_once() -> None:
