@@ -87,3 +87,10 @@ def test_what_cannot_pass_is_not_waited_for(clock: Clock) -> None:
 def test_that_something_is_waited_for_is_told_once(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     lasting(clock.outage(200.0, GONE))
     assert capsys.readouterr().err == "x cannot be read: AWS Error NETWORK_CONNECTION; trying again for 240 s\n"
+
+
+def test_an_error_is_masked_before_it_is_cut() -> None:
+    address = "s3://KEY:" + "a" * 40 + "@bucket/x"
+    told = retries.first_line(OSError("x" * 270 + address))  # the end of the key lies behind the cut
+    assert "aaa" not in told
+    assert len(told) <= 300
