@@ -113,4 +113,6 @@ def _may_pass(error: OSError) -> bool:
 
 def first_line(error: BaseException) -> str:
     """Say in short what an error says, or what it is."""
-    return without_passwords(str(error).partition("\n")[0])[:300] or type(error).__name__  # half an address looks like none
+    return (
+        without_passwords(str(error).partition("\n")[0])[:300] or type(error).__name__
+    )  # half an address looks like none
