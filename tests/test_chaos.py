@@ -38,7 +38,8 @@ def test_trials_that_are_behind_are_pruned_and_can_go_on_later(data: Path, tmp_p
     assert table["status"].to_dict() == {0.003: "done", 1e-7: "pruned"}
     assert table.loc[1e-7, "updates"] < table.loc[0.003, "updates"]
     behind = table.loc[1e-7, "trial_id"]
-    assert f"[2/2] {behind}: pruned at update {table.loc[1e-7, 'updates']}, behind others: NLL/label " in stderr
+    what = f"[2/2] {behind} (learning_rate=1e-07): pruned at update {table.loc[1e-7, 'updates']}, behind others: NLL/label "
+    assert what in stderr
     assert f"pruned, as others were ahead: {behind}; the same command without --early-stopping" in stderr
     code, stderr = run(tmp_path / "out", data, *words)
     assert code == 0, stderr
