@@ -177,7 +177,7 @@ def _joined(choice: addresses.Choice, *, is_open: bool) -> tuple[Any, str | None
 
 def _draw_token() -> None:
     """Give the Ray that is started here a token of its own: that of the cluster which did not let us in is for others."""
-    from ray._private.authentication.authentication_token_setup import AuthenticationTokenLoader
+    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
     os.environ.update(_TOKEN, RAY_AUTH_TOKEN=secrets.token_hex(32))
     AuthenticationTokenLoader.instance().reset_cache()  # Ray has read the other one

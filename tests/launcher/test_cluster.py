@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
@@ -181,3 +182,16 @@ def test_trials_that_are_told_to_leave_the_gpus_take_none() -> None:
     assert (left.use_gpu, left.device, left.max_concurrent) == (False, {"CPU": 1}, 8)
     with pytest.raises(ConfigurationError, match="use_cpu is True for some trials and False for others"):
         cluster.for_jobs(there, [job(), job(use_cpu=True)])
+
+
+def test_a_ray_that_is_started_after_all_has_another_token_than_the_cluster_that_did_not_let_us_in(monkeypatch) -> None:
+    from ray._raylet import AuthenticationTokenLoader
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "that of the cluster")
+    loader = AuthenticationTokenLoader.instance()
+    assert loader.has_token(ignore_auth_mode=True)  # Ray has read it
+    cluster._draw_token()
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+    loader.reset_cache()
