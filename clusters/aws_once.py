@@ -8,7 +8,6 @@ can be run again; nothing is ever deleted. Groups and roles cost nothing.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import boto3
 import click
 from botocore.exceptions import ClientError
+from ssh_range import narrow
 
 CLUSTER = "lossgrid"
 _EC2_MAY_BE = {
@@ -52,21 +52,6 @@ def main(cidr: str, bucket: str, region: str, vpc: str | None) -> None:
     click.echo(f"aws efs create-file-system --region {region} --encrypted --tags Key=Name,Value={CLUSTER}")
     mount = f"aws efs create-mount-target --region {region} --file-system-id FS"
     click.echo(f"{mount} --subnet-id EACH-SUBNET --security-groups {group}")
-
-
-def narrow(cidr: str) -> str:
-    """Return a range of addresses in its usual spelling.
-
-    Raises:
-        click.BadParameter: no range, or one of more than 65,536 addresses.
-    """
-    try:
-        network = ipaddress.IPv4Network(cidr)
-    except ValueError as error:
-        raise click.BadParameter(f"{cidr!r} is no IPv4 range ({error}); give one as 203.0.113.7/32") from error
-    if network.prefixlen < 16:
-        raise click.BadParameter(f"{cidr!r} lets {network.num_addresses:,} addresses in; give /16 to /32")
-    return str(network)
 
 
 def default_vpc(ec2: Any) -> str:

@@ -8,13 +8,13 @@ can be run again; nothing is ever deleted. Network, accounts and an empty bucket
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 from googleapiclient import discovery
 from googleapiclient.errors import HttpError
+from ssh_range import narrow
 
 CLUSTER = "lossgrid"
 _APIS = ("compute", "iam", "cloudresourcemanager", "storage", "artifactregistry", "file")
@@ -58,21 +58,6 @@ def main(project: str, cidr: str, bucket: str, region: str) -> None:
         f"gcloud filestore instances create {CLUSTER} --project {project} --zone {region}-a --tier BASIC_HDD "
         f"--file-share name=shared,capacity=1TB --network name={CLUSTER}"
     )
-
-
-def narrow(cidr: str) -> str:
-    """Return a range of addresses in its usual spelling; as in aws_once.py, which wants another cloud's packages.
-
-    Raises:
-        click.BadParameter: no range, or one of more than 65,536 addresses.
-    """
-    try:
-        network = ipaddress.IPv4Network(cidr)
-    except ValueError as error:
-        raise click.BadParameter(f"{cidr!r} is no IPv4 range ({error}); give one as 203.0.113.7/32") from error
-    if network.prefixlen < 16:
-        raise click.BadParameter(f"{cidr!r} lets {network.num_addresses:,} addresses in; give /16 to /32")
-    return str(network)
 
 
 def make(project: str, addresses: str, bucket: str, region: str) -> None:

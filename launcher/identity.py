@@ -83,6 +83,9 @@ def what_matters(configuration: Configuration, weights: Mapping[str, str] | None
             if not _is_at_rest(defaults, key, value) and not (trains and _AUDIT.match(key))
         }
     kept["Trainer Arguments"].setdefault("seed", DEFAULT_SEED)
+    # Before, beginnings of names counted: the same words left out other utterances, and those trials are others.
+    if configuration.training.filter_datasets or configuration.training.filter_controls:
+        kept["Training Configuration"]["names"] = "whole"
     # stock_mean is the one whose fault is to depend on the micro-batch; an audit measures it too.
     if configuration.model.reduction.startswith("stock_mean") if trains else configuration.training.audit:
         kept["Trainer Arguments"]["micro_batch"] = chunk

@@ -8,6 +8,7 @@ import pytest
 
 from launcher import config
 from launcher.config import Configuration, ConfigurationError
+from launcher.identity import what_matters
 from launcher.study import Study, grid, named_values
 from search_spaces import audit, losses, paradigms
 
@@ -234,3 +235,10 @@ def test_the_id_is_the_hash_of_the_identity() -> None:
     for trial in dataclasses.replace(study(), runs=2).trials():
         text = json.dumps(trial.identity, sort_keys=True)
         assert trial.trial_id.endswith(hashlib.sha256(text.encode()).hexdigest()[:8])
+
+
+@pytest.mark.parametrize("filter_", ["filter_datasets=torgo", "filter_controls=True"])
+def test_trials_that_leave_out_corpora_by_whole_names_are_not_those_that_did_so_by_beginnings(filter_: str) -> None:
+    plain, filtered = (load("reduction=mean", "seed=1", *more) for more in ((), (filter_,)))
+    assert "names" not in what_matters(plain)["Training Configuration"]
+    assert what_matters(filtered)["Training Configuration"]["names"] == "whole"
