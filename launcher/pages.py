@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from launcher import results
 from launcher.sections import BESIDE, Figure, Numbers, Table
 
 
@@ -70,17 +70,10 @@ def write(page: str, path: Path) -> Path:
 
     Returns:
         The path written.
+
+    Raises:
+        ResultsError: the folder cannot be written to, or the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The same folder, because a rename is only atomic within one file system.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    results.write_whole(path, lambda unfinished: unfinished.write_text(page, encoding="utf-8", newline="\n"))
     return path

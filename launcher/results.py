@@ -233,6 +233,8 @@ def write_whole(path: Path, write: Any) -> None:
         raise ResultsError(
             f"cannot write {path} ({error.strerror}); free or change the folder given by --out"
         ) from error
+    finally:  # half a file would take the room that the next one needs
+        temporary.unlink(missing_ok=True)
 
 
 def flush_folder(folder: Path) -> None:

@@ -96,8 +96,7 @@ def fail(folder: Path, error: BaseException) -> bool:
     Returns:
         whether the trial has failed for good.
     """
-    kind, record = failures.classify(error), read(folder)
-    text = f"{type(error).__name__}: {error}"
+    kind, record, text = failures.classify(error), read(folder), failures.told(error)
     if kind == failures.LOST and (folder / DRAIN).is_file():
         kind, text = failures.PREEMPTED, f"{_leaving(folder)}, before there was a checkpoint: {text}"
     if record["open"]:  # of several workers the first one knows the cause

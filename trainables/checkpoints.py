@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,24 @@ def seal(folder: str | Path, update: int, memory: Mapping[str, Any]) -> Path:
     tables.flush_folder(path)
     tables.flush_folder(path.parent)
     return path
+
+
+@contextmanager
+def all_or_nothing(folder: str | Path, update: int, *, mine: bool) -> Iterator[None]:
+    """Remove what was written of a checkpoint that could not be finished: a full disk needs the room to note why it ended.
+
+    Args:
+        folder: where the checkpoints of the trial are.
+        update: of the checkpoint.
+        mine: whether this is the worker that removes; the others leave it alone.
+    """
+    path = Path(folder) / f"{_PREFIX}{update}"
+    try:
+        yield
+    except Exception:
+        if mine and not is_whole(path):
+            shutil.rmtree(path, ignore_errors=True)  # the error that is raised tells more than one of this
+        raise
 
 
 def flush(folder: Path) -> None:

@@ -17,10 +17,12 @@ storage concerns all trials, which stop until there is room. A node that is take
 moves as often as that happens."""
 
 _STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
-# torch and safetensors write files outside of Python: their errors carry no number.
-_STORAGE_TEXT = re.compile(
-    r"No space left on device|Disk quota exceeded|Read-only file system|PytorchStreamWriter failed writing"
+# torch and safetensors write files outside of Python: their errors carry no number. Of torch three are known, by the size
+# of what did not fit; only its writer says "unexpected pos", as a file that is read has a size of its own.
+_TORCH_WRITER_TEXT = (
+    r"PytorchStreamWriter failed writing|inline_container\.cc:\d+\] \. unexpected pos|basic_ios::clear: iostream error"
 )
+_STORAGE_TEXT = re.compile(rf"No space left on device|Disk quota exceeded|Read-only file system|{_TORCH_WRITER_TEXT}")
 _MEMORY_TEXT = re.compile(r"out of memory|can't allocate memory|not enough memory|CUBLAS_STATUS_ALLOC_FAILED", re.I)
 _PEER_TEXT = re.compile(
     r"Connection (closed|reset|refused)|Broken pipe|Timed out waiting|NCCL|ProcessGroup|gloo/transport", re.I
@@ -45,6 +47,14 @@ def classify(error: BaseException) -> str:
         if _comes_from_outside(cause):
             return LOST
     return ERROR
+
+
+def told(error: BaseException) -> str:
+    """Return the type and the text of an error; where torch could not write a file, also what its words mean."""
+    text = f"{type(error).__name__}: {error}"
+    if re.search(_TORCH_WRITER_TEXT, text):
+        text += " (torch could not write a file: No space left on device, or a quota was reached)"
+    return text
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,28 +60,29 @@ def history_table(trial_id: str, log: Iterable[Mapping[str, Any]]) -> pa.Table:
 
 def write_parquet(table: pa.Table, path: Path) -> None:
     """Write a table whole or not at all."""
-    temporary = _temporary(path)
-    pyarrow.parquet.write_table(table, temporary, compression="zstd")
-    _publish(temporary, path)
+    with _whole(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary, compression="zstd")
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
     """Write a JSON file whole or not at all; numbers that are not finite become null."""
-    temporary = _temporary(path)
-    temporary.write_text(json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-    _publish(temporary, path)
+    text = json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False)
+    with _whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
-def _temporary(path: Path) -> Path:
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
-
-
-def _publish(temporary: Path, path: Path) -> None:
-    with temporary.open("rb") as handle:
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
-    flush_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+        flush_folder(path.parent)
+    finally:  # half a file would take the room that the next one needs
+        temporary.unlink(missing_ok=True)
 
 
 def flush_folder(folder: Path) -> None:

@@ -275,19 +275,21 @@ class UpdateTrainer(Trainer):
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Write a checkpoint that counts only when it is whole, then drop the older ones."""
-        super()._save_checkpoint(model, trial)
-        distributed.wait_for_all()
-        if self.args.should_save:
-            memory = {"totals": vars(self.totals), "reduction_state": self.reduction_state.as_dict()}
-            if self.matcher is not None:
-                memory["matcher"] = vars(self.matcher)
-            # With its labels a checkpoint is a model that any trial can start from, or score.
-            path = self.checkpoints / f"checkpoint-{self.state.global_step}"
-            (path / "vocab.json").write_text(self.evaluator.vocabulary.as_json(), encoding="utf-8")
-            self.evaluator.features.save_pretrained(path)
-            checkpoints.seal(self.checkpoints, self.state.global_step, memory)
-            best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
-            checkpoints.keep_newest(self.checkpoints, self.keep_checkpoints, spare=best)
+        update, mine = self.state.global_step, self.args.should_save
+        with checkpoints.all_or_nothing(self.checkpoints, update, mine=mine):
+            super()._save_checkpoint(model, trial)
+            distributed.wait_for_all()
+            if mine:
+                memory = {"totals": vars(self.totals), "reduction_state": self.reduction_state.as_dict()}
+                if self.matcher is not None:
+                    memory["matcher"] = vars(self.matcher)
+                # With its labels a checkpoint is a model that any trial can start from, or score.
+                path = self.checkpoints / f"checkpoint-{update}"
+                (path / "vocab.json").write_text(self.evaluator.vocabulary.as_json(), encoding="utf-8")
+                self.evaluator.features.save_pretrained(path)
+                checkpoints.seal(self.checkpoints, update, memory)
+                best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
+                checkpoints.keep_newest(self.checkpoints, self.keep_checkpoints, spare=best)
         distributed.wait_for_all()
 
     def remember(self, memory: Mapping[str, Any]) -> None:

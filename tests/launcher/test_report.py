@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from launcher import report
 from launcher.answer import points
+from launcher.reading import ResultsError
 from tests.launcher.report_tables import EMPTY, Tables, study_tables
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -199,7 +200,7 @@ def test_writing_replaces_the_file_whole_and_leaves_nothing_else(tmp_path: Path)
 def test_a_report_that_cannot_be_put_in_place_leaves_no_remains(tmp_path: Path) -> None:
     target = tmp_path / "report.html"
     (target / "occupied").mkdir(parents=True)
-    with pytest.raises(OSError, match=r"report\.html"):
+    with pytest.raises(ResultsError, match=r"cannot write .*report\.html \(Is a directory\)"):
         report.write(FULL, target)
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 

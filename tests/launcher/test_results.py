@@ -103,6 +103,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(results.ResultsError, match="No space left"):
         results.write_whole(path, fails)
     assert json.loads(path.read_text()) == {"old": 1}
+    assert list(tmp_path.iterdir()) == [path], "half a file would keep the room that it did not find"
 
 
 def test_a_row_says_with_what_its_own_trial_was_made_and_not_the_last_launch(tmp_path: Path) -> None:

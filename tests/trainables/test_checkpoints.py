@@ -57,3 +57,24 @@ def test_what_else_lies_beside_checkpoints_is_left_alone(tmp_path: Path) -> None
     checkpoints.drop_torn(tmp_path)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"checkpoint-1", "checkpoint-3", "checkpoint-7", "checkpoint-3 (copy)", "checkpoint-²"}
+
+
+def half_written(folder: Path, *, mine: bool, sealed: bool = False) -> None:
+    with checkpoints.all_or_nothing(folder, 6, mine=mine):
+        write(folder, 6, sealed=sealed)
+        raise OSError("full")
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_half_a_checkpoint_gives_its_room_back(tmp_path: Path, *, mine: bool) -> None:
+    write(tmp_path, 3)
+    with pytest.raises(OSError, match="full"):
+        half_written(tmp_path, mine=mine)
+    assert (tmp_path / "checkpoint-6").exists() == (not mine)
+    assert newest(tmp_path) == 3
+
+
+def test_an_error_after_the_seal_costs_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="full"):
+        half_written(tmp_path, mine=True, sealed=True)
+    assert newest(tmp_path) == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 import torch
@@ -44,6 +45,15 @@ def test_the_class_of_a_failure(error: BaseException, kind: str) -> None:
 def test_what_ray_raises_in_a_worker_is_not_the_fault_of_the_trial() -> None:
     exceptions = pytest.importorskip("ray.exceptions")
     assert classify(exceptions.RayActorError()) == LOST
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no /dev/full here")
+@pytest.mark.parametrize("numbers", [10, 1_000, 100_000, 10_000_000])
+def test_a_full_disk_is_seen_whatever_torch_says_of_it(numbers: int) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.save({"optimizer": torch.zeros(numbers)}, "/dev/full")
+    assert classify(caught.value) == STORAGE
+    assert "No space left on device" in failures.told(caught.value)
 
 
 def test_memory_that_ran_out_for_real_is_seen() -> None:
