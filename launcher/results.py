@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -233,8 +234,9 @@ def write_whole(path: Path, write: Any) -> None:
         raise ResultsError(
             f"cannot write {path} ({error.strerror}); free or change the folder given by --out"
         ) from error
-    finally:  # half a file would take the room that the next one needs
-        temporary.unlink(missing_ok=True)
+    finally:  # half a file would take the room that the next one needs; what was raised tells more than an error here
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def flush_folder(folder: Path) -> None:
