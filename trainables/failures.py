@@ -23,6 +23,7 @@ _TORCH_WRITER_TEXT = (
     r"PytorchStreamWriter failed writing|inline_container\.cc:\d+\] \. unexpected pos|basic_ios::clear: iostream error"
 )
 _STORAGE_TEXT = re.compile(rf"No space left on device|Disk quota exceeded|Read-only file system|{_TORCH_WRITER_TEXT}")
+_RUST_ERROR = re.compile(r"\(os error (\d+)\)")  # as safetensors tells of them
 _MEMORY_TEXT = re.compile(r"out of memory|can't allocate memory|not enough memory|CUBLAS_STATUS_ALLOC_FAILED", re.I)
 _PEER_TEXT = re.compile(
     r"Connection (closed|reset|refused)|Broken pipe|Timed out waiting|NCCL|ProcessGroup|gloo/transport", re.I
@@ -42,7 +43,7 @@ def classify(error: BaseException) -> str:
             return DIVERGED
         if is_out_of_memory(cause):
             return OUT_OF_MEMORY
-        if (isinstance(cause, OSError) and cause.errno in _STORAGE_ERRORS) or _STORAGE_TEXT.search(str(cause)):
+        if _concerns_storage(cause):
             return STORAGE
         if _comes_from_outside(cause):
             return LOST
@@ -62,6 +63,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and _MEMORY_TEXT.search(str(error)) is not None
+
+
+def _concerns_storage(error: BaseException) -> bool:
+    """The place of the study is full, read-only or gone, for every trial."""
+    if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
+        return True
+    number = _RUST_ERROR.search(str(error))
+    return _STORAGE_TEXT.search(str(error)) is not None or (number is not None and int(number[1]) in _STORAGE_ERRORS)
 
 
 def _comes_from_outside(error: BaseException) -> bool:

@@ -31,6 +31,8 @@ def caused_by(cause: BaseException) -> RuntimeError:
         (OSError(errno.ENOSPC, "No space left on device"), STORAGE),
         (OSError(errno.EROFS, "Read-only file system"), STORAGE),
         (RuntimeError("[enforce fail at inline_container.cc:659] . PytorchStreamWriter failed writing file data/3"), STORAGE),
+        (RuntimeError("Error while serializing: I/O error: Stale file handle (os error 116)"), STORAGE),
+        (RuntimeError("Error while serializing: I/O error: No such file or directory (os error 2)"), ERROR),
         (ConnectionResetError("peer"), LOST),
         (RuntimeError("[../gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4712"), LOST),
         (ValueError("shapes differ"), ERROR),
