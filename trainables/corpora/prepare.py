@@ -11,6 +11,7 @@ from trainables.corpora.recordings import readable
 from trainables.corpora.selecting import Source, select
 from trainables.corpora.store import Store
 from trainables.errors import DataError
+from trainables.masking import without_passwords
 
 Progress = Callable[[int, int], None]
 TRAINED = ("train", "validation")
@@ -76,6 +77,11 @@ def opened(name: str, folder: Path, progress: Progress | None = None, *, needs: 
         DataError: it cannot be used.
     """
     if remote.is_uri(name):
+        if without_passwords(name) != name:  # a selection names its stores, for all nodes and whoever gets the folder
+            raise remote.wrong(
+                f"{name}: a key in this address would stand in the files of the study; give it by the environment "
+                "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), by a profile of the cloud's tools, or by the role of the machine"
+            )
         return Source(Store.open(remote.fetch(name)), name, copied=True)
     path = importing.expanded(name)
     if importing.is_file(path / store.DESCRIPTION):

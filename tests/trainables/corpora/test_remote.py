@@ -105,3 +105,13 @@ def test_an_address_that_cannot_be_read_is_told_without_its_key(cache: Path, sec
     with pytest.raises(DataError, match="cannot be reached") as caught:
         remote.fetch(f"no-such-system://KEY:{secret}@bucket/store?sig={secret.replace('@', '')}")
     assert "gehe" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["s3://AKIA:hush@bucket/store", "s3://bucket/store?secret_key=hush&region=eu-1"])
+def test_no_key_in_the_address_of_a_store_gets_into_the_files_of_a_study(
+    address: str, cache: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="AWS_SECRET_ACCESS_KEY") as told:
+        prepare(address, tmp_path / "stores", TINY)
+    assert "hush" not in str(told.value)
+    assert not (tmp_path / "stores").exists()
