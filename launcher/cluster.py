@@ -238,17 +238,17 @@ def size(
     return Sizing(workers, use_gpu, cpus, held, share, room.told(machines, need, held, wanted))
 
 
-def for_jobs(cluster: Cluster, jobs: Iterable[Mapping[str, Any]]) -> Cluster:
+def for_trials(cluster: Cluster, asked: Iterable[Mapping[str, Mapping[str, Any]]]) -> Cluster:
     """Return what of a cluster trials may use: no GPU where they are told to leave it (`use_cpu`).
 
     Args:
         cluster: what there is.
-        jobs: what the workers of the trials are told.
+        asked: the sections of the configuration of each trial.
 
     Raises:
         ConfigurationError: some are told so and others are not.
     """
-    told = {bool(job["sections"]["Trainer Arguments"].get("use_cpu")) for job in jobs}
+    told = {bool(sections["Trainer Arguments"].get("use_cpu")) for sections in asked}
     if len(told) > 1:
         raise ConfigurationError(
             "use_cpu is True for some trials and False for others, and one launch has devices of one kind for all of them; "

@@ -90,10 +90,10 @@ def execute(request: Request) -> int:
         ValueError: with `is_request_error`, when the request cannot be carried out as it stands.
     """
     devices.asked(request.workers, request.backend, request.gpus_per_worker, request.cpus_per_worker)
-    if not request.plan:  # one may be made for another machine
-        machine.check(request.placing)
     console = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE, soft_wrap=not sys.stderr.isatty())
     study, location = plan(request, console)
+    if not request.plan:  # one may be made for another machine
+        machine.check(request.placing, [configuration.as_dict() for configuration in study.configurations])
     wanted = not request.plan
     with places.launched(location, wanted=wanted) as place, folder.held(place.folder, wanted=wanted):
         out = place.folder

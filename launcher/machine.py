@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from launcher import address as addresses
 from launcher import cgroups, cluster
@@ -15,17 +16,19 @@ from launcher.doctor_software import cards
 from launcher.quantities import size
 from launcher.start import Placing
 
+Sections = Mapping[str, Mapping[str, Any]]
+
 _GPU = re.compile(r"nvidia\d+")
 SHARE_OF_MEMORY = 0.7
 """Of the memory that is free Ray keeps the rest back for its object store."""
 
 
-def sizing(placing: Placing, trials: int, measured_bytes: Mapping[str, float]) -> tuple[Sizing, str]:
+def sizing(placing: Placing, trials: Sequence[Sections], measured_bytes: Mapping[str, float]) -> tuple[Sizing, str]:
     """Guess how many trials would run at a time.
 
     Args:
         placing: what the command line says of it.
-        trials: trials to run.
+        trials: the sections of the configuration of each trial to run.
         measured_bytes: highest memory of a trial, by "CPU" and "GPU", as far as it is known.
 
     Returns:
@@ -33,35 +36,36 @@ def sizing(placing: Placing, trials: int, measured_bytes: Mapping[str, float]) -
     """
     address = addresses.choose(placing.address).address
     if address is not None:
-        concurrent = min(placing.max_concurrent or 1, max(1, trials))
+        concurrent = min(placing.max_concurrent or 1, max(1, len(trials)))
         told = "--max-concurrent" if placing.max_concurrent else f"assumed: {address} is not asked for a plan"
         return Sizing(placing.workers, False, 1, concurrent), told
-    found = here()
-    words = f"{found.gpus:g} GPUs" if found.gpus else f"{found.cpus:g} CPU cores"
     try:
+        found = cluster.for_trials(here(), trials)
         sized = cluster.size(
-            found, max(1, trials), workers=placing.workers, backend=placing.backend,
+            found, max(1, len(trials)), workers=placing.workers, backend=placing.backend,
             max_concurrent=placing.max_concurrent, gpus_per_worker=_gpu_share(placing, measured_bytes), cpus_per_worker=placing.cpus_per_worker,
             measured_bytes=measured_bytes,
         )  # fmt: skip
     except ConfigurationError as error:
         return Sizing(placing.workers, False, 1, 1), f"assumed: on this machine it would be refused ({error})"
+    words = f"{found.gpus:g} GPUs" if found.gpus else f"{found.cpus:g} CPU cores"
     return sized, f"{words} here, {size(found.memory_bytes)} of memory for trials"
 
 
-def check(placing: Placing) -> None:
+def check(placing: Placing, trials: Sequence[Sections]) -> None:
     """Refuse what the Ray that would be started here could never run, before data are prepared and Ray starts.
 
     Args:
         placing: what the command line says; where it leads to a cluster, the cluster is asked later.
+        trials: the sections of the configuration of each trial.
 
     Raises:
-        ConfigurationError: a trial needs more than this machine has.
+        ConfigurationError: a trial needs more than this machine has, or some trials are to use GPUs and some are not.
     """
     more = placing.workers > 1 or placing.cpus_per_worker != "1"
     if more and addresses.choose(placing.address).address is None:
         cluster.size(
-            here(), 1, workers=placing.workers, backend=placing.backend, max_concurrent=1,
+            cluster.for_trials(here(), trials), 1, workers=placing.workers, backend=placing.backend, max_concurrent=1,
             gpus_per_worker=placing.gpus_per_worker, cpus_per_worker=placing.cpus_per_worker,
         )  # fmt: skip
 

@@ -160,7 +160,9 @@ def make_estimate(
         samples, sizes = [*samples, probe.sample], disk_estimate.larger(sizes, probe.sizes)
     elif asked.probe and missing:
         console.print(f"no probe: {len(samples)} finished trials tell more", markup=False, highlight=False)
-    sized, placed = machine.sizing(asked.placing, len(missing), start.peak_memory(rows))
+    sized, placed = machine.sizing(
+        asked.placing, [sections[trial.trial_id] for trial in missing], start.peak_memory(rows)
+    )
     time = None
     if samples:
         time = estimate.time_left(

@@ -182,7 +182,7 @@ def schedule(order: Order, terminal: TextIO) -> Any:
         guard = Guard(joined, order.place, order.jobs[0], say)
         connected = stack.enter_context(guard.watching())
         sizing = cluster.size(
-            cluster.for_jobs(connected, order.jobs), len(order.jobs), workers=placing.workers, backend=placing.backend,
+            cluster.for_trials(connected, [job["sections"] for job in order.jobs]), len(order.jobs), workers=placing.workers, backend=placing.backend,
             max_concurrent=placing.max_concurrent, gpus_per_worker=placing.gpus_per_worker, cpus_per_worker=placing.cpus_per_worker,
             measured_bytes=peak_memory(order.rows), on_one_node=order.place.uri is not None,
         )  # fmt: skip

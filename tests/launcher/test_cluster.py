@@ -168,20 +168,20 @@ def test_a_cluster_that_is_gone_is_told_at_once() -> None:
                 pass
 
 
-def job(**arguments: Any) -> dict[str, Any]:
-    return {"sections": {"Trainer Arguments": arguments}}
+def sections(**arguments: Any) -> dict[str, Any]:
+    return {"Trainer Arguments": arguments}
 
 
 def test_trials_that_are_told_to_leave_the_gpus_take_none() -> None:
     node = {"CPU": 8.0, "GPU": 4.0, "memory": 100e9, "driver": 1000.0}
     there = Cluster("h:1", 1, 8, 4, 100e9, True, node_resources=(node,), most={"CPU": 8.0, "GPU": 16.0})
     asked: dict[str, Any] = {"workers": 1, "backend": "train", "max_concurrent": None}
-    usual = cluster.size(cluster.for_jobs(there, [job(), job(use_cpu=False)]), 50, **asked)
+    usual = cluster.size(cluster.for_trials(there, [sections(), sections(use_cpu=False)]), 50, **asked)
     assert (usual.use_gpu, usual.max_concurrent) == (True, 16)
-    left = cluster.size(cluster.for_jobs(there, [job(use_cpu=True)] * 2), 50, **asked)
+    left = cluster.size(cluster.for_trials(there, [sections(use_cpu=True)] * 2), 50, **asked)
     assert (left.use_gpu, left.device, left.max_concurrent) == (False, {"CPU": 1}, 8)
     with pytest.raises(ConfigurationError, match="use_cpu is True for some trials and False for others"):
-        cluster.for_jobs(there, [job(), job(use_cpu=True)])
+        cluster.for_trials(there, [sections(), sections(use_cpu=True)])
 
 
 def test_a_ray_that_is_started_after_all_has_another_token_than_the_cluster_that_did_not_let_us_in(monkeypatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from launcher import machine
+from launcher.config import ConfigurationError
 from launcher.start import Placing
 
 HERE = Placing(
@@ -19,6 +20,8 @@ HERE = Placing(
     fail_fast=False,
     early_stopping=False,
 )
+TRIAL: dict[str, dict[str, object]] = {"Trainer Arguments": {}}
+ON_CPU: dict[str, dict[str, object]] = {"Trainer Arguments": {"use_cpu": True}}
 
 
 @pytest.fixture(autouse=True)
@@ -29,24 +32,24 @@ def without_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_more_trials_at_a_time_than_cores_or_trials_or_was_asked_for() -> None:
     cores = machine.counted_cores()
-    assert machine.sizing(HERE, 1000, {})[0].max_concurrent <= cores
-    assert machine.sizing(HERE, 1, {})[0].max_concurrent == 1
-    assert machine.sizing(dataclasses.replace(HERE, max_concurrent=1), 1000, {})[0].max_concurrent == 1
+    assert machine.sizing(HERE, [TRIAL] * 1000, {})[0].max_concurrent <= cores
+    assert machine.sizing(HERE, [TRIAL] * 1, {})[0].max_concurrent == 1
+    assert machine.sizing(dataclasses.replace(HERE, max_concurrent=1), [TRIAL] * 1000, {})[0].max_concurrent == 1
 
 
 def test_trials_that_need_all_memory_run_one_at_a_time() -> None:
-    assert machine.sizing(HERE, 1000, {"CPU": 1e15})[0].max_concurrent == 1
+    assert machine.sizing(HERE, [TRIAL] * 1000, {"CPU": 1e15})[0].max_concurrent == 1
 
 
 def test_a_cluster_is_not_asked_and_that_is_said() -> None:
-    sized, told = machine.sizing(dataclasses.replace(HERE, address="head:6379"), 10, {})
+    sized, told = machine.sizing(dataclasses.replace(HERE, address="head:6379"), [TRIAL] * 10, {})
     assert (sized.max_concurrent, told) == (1, "assumed: head:6379 is not asked for a plan")
-    sized, told = machine.sizing(dataclasses.replace(HERE, address="head:6379", max_concurrent=4), 10, {})
+    sized, told = machine.sizing(dataclasses.replace(HERE, address="head:6379", max_concurrent=4), [TRIAL] * 10, {})
     assert (sized.max_concurrent, told) == (4, "--max-concurrent")
 
 
 def test_what_this_machine_would_refuse_is_told_in_the_plan() -> None:
-    sized, told = machine.sizing(dataclasses.replace(HERE, workers=4096), 10, {})
+    sized, told = machine.sizing(dataclasses.replace(HERE, workers=4096), [TRIAL] * 10, {})
     assert sized.max_concurrent == 1
     assert "--workers 4096" in told
 
@@ -87,5 +90,21 @@ def test_auto_is_worked_out_without_a_ray_that_could_be_asked(tmp_path: Path, mo
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(machine, "_gpus", lambda: 1)
     asked = dataclasses.replace(HERE, gpus_per_worker="auto")
-    assert machine.sizing(asked, 100, {})[0].gpus_per_worker == 1
-    assert machine.sizing(asked, 100, {"GPU": 2000 * 2**20})[0].gpus_per_worker == 1 / 4  # a quarter of margin
+    assert machine.sizing(asked, [TRIAL] * 100, {})[0].gpus_per_worker == 1
+    assert (
+        machine.sizing(asked, [TRIAL] * 100, {"GPU": 2000 * 2**20})[0].gpus_per_worker == 1 / 4
+    )  # a quarter of margin
+
+
+def test_trials_that_leave_the_gpu_alone_are_planned_and_checked_by_cores(monkeypatch) -> None:
+    monkeypatch.setattr(machine, "_gpus", lambda: 1)
+    two = dataclasses.replace(HERE, workers=2, backend="train")
+    with pytest.raises(ConfigurationError, match="GPU"):
+        machine.check(two, [TRIAL])
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    machine.check(two, [ON_CPU])
+    sized, told = machine.sizing(HERE, [ON_CPU] * 4, {})
+    assert (sized.use_gpu, told.partition(",")[0]) == (False, "8 CPU cores here")
+    assert machine.sizing(HERE, [TRIAL] * 4, {})[0].use_gpu
+    with pytest.raises(ConfigurationError, match="use_cpu is True for some trials"):
+        machine.check(two, [TRIAL, ON_CPU])
