@@ -130,6 +130,9 @@ def _child(
     # Out of the terminal's foreground group: Ctrl-C reaches the parent alone, which passes it on once.
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a script begins without
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # what Ray starts, a job too, begins with it blocked
+    # `ray job stop` and Slurm tell all processes at once; the parent passes it on. Not SIG_IGN: children would inherit that.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     terminal = Terminal(os.dup(2))
     _print_into(log)
@@ -176,9 +179,11 @@ class _Wishes:
         # nohup: the study is to outlive its terminal.
         heard = [wish for wish in _WISHES if wish != signal.SIGHUP or signal.getsignal(wish) != signal.SIG_IGN]
         before = {number: signal.signal(number, self._hear) for number in heard}
+        mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, heard)  # a job of Ray begins with Ctrl-C blocked
         try:
             yield
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             for number, handler in before.items():
                 signal.signal(number, handler)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -103,6 +105,17 @@ class Sizing:
 
 
 @contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep what this process does at SIGTERM: `ray.init` makes an exit of it."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def connected(choice: addresses.Choice | str | None) -> Iterator[Cluster]:
     """Connect to a cluster, or start one on this machine for the time of the block.
 
@@ -125,11 +138,12 @@ def connected(choice: addresses.Choice | str | None) -> Iterator[Cluster]:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
 
-    context, code = (None, None) if address is None else _joined(choice, is_open=is_open)
-    if context is None:
-        if address is not None:
-            _draw_token()
-        address, context = None, ray.init(**local_ray.arguments(DRIVER))
+    with _own_sigterm():
+        context, code = (None, None) if address is None else _joined(choice, is_open=is_open)
+        if context is None:
+            if address is not None:
+                _draw_token()
+            address, context = None, ray.init(**local_ray.arguments(DRIVER))
     try:
         resources = ray.cluster_resources()
         yield Cluster(

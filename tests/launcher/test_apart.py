@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
-import multiprocessing.context, os, signal, subprocess, sys, time
+import multiprocessing.context, multiprocessing.resource_tracker, os, signal, subprocess, sys, time
 from pathlib import Path
 
 from launcher import apart
@@ -47,6 +47,9 @@ def work(what, terminal):
 
 
 if __name__ == "__main__":
+    if os.environ.get("BLOCKED"):  # as Ray starts the command of a job; the tracker first, which unblocks it in older Pythons
+        multiprocessing.resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     if os.environ.get("EARLY"):
         started = multiprocessing.context.SpawnProcess.start
 
@@ -99,6 +102,28 @@ def test_a_signal_reaches_the_work_as_ctrl_c(tmp_path: Path, number: int) -> Non
     assert process.stderr is not None
     assert [process.stderr.readline(), process.stderr.readline()[:4]] == ["told: wait\n", "pid "]
     process.send_signal(number)
+    stdout, _ = process.communicate(timeout=60)
+    assert stdout == "asked to stop\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_job_of_ray_begins_with_ctrl_c_blocked_and_stops_all_the_same(tmp_path: Path, number: int) -> None:
+    process = start(tmp_path, "wait", BLOCKED="1")
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.stderr.readline()
+    process.send_signal(number)
+    stdout, _ = process.communicate(timeout=60)
+    assert stdout == "asked to stop\n"
+
+
+def test_a_stop_that_is_told_to_all_processes_at_once_is_one_wish(tmp_path: Path) -> None:
+    process = start(tmp_path, "wait")
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.stderr.readline()
+    for one in (psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)):
+        one.send_signal(signal.SIGTERM)  # as `ray job stop` does, and `scancel`
     stdout, _ = process.communicate(timeout=60)
     assert stdout == "asked to stop\n"
 
