@@ -40,7 +40,8 @@ def main(cidr: str, bucket: str, region: str, vpc: str | None) -> None:
     network = narrow(cidr)
     session = boto3.Session(region_name=region)
     ec2, iam = session.client("ec2"), session.client("iam")
-    group = security_group(ec2, vpc or default_vpc(ec2), network)
+    vpc = vpc or default_vpc(ec2)
+    group = security_group(ec2, vpc, network)
     account = session.client("sts").get_caller_identity()["Account"]
     worker = profile(iam, f"{CLUSTER}-worker", worker_policy(bucket))
     profile(iam, f"{CLUSTER}-head", head_policy(worker, bucket))
@@ -50,6 +51,8 @@ def main(cidr: str, bucket: str, region: str, vpc: str | None) -> None:
     click.echo("aws iam create-service-linked-role --aws-service-name spot.amazonaws.com")
     click.echo(f"aws ecr create-repository --region {region} --repository-name {CLUSTER}")
     click.echo(f"aws efs create-file-system --region {region} --encrypted --tags Key=Name,Value={CLUSTER}")
+    subnets = f"aws ec2 describe-subnets --region {region} --filters Name=vpc-id,Values={vpc}"
+    click.echo(f"{subnets} --query Subnets[].SubnetId --output text")
     mount = f"aws efs create-mount-target --region {region} --file-system-id FS"
     click.echo(f"{mount} --subnet-id EACH-SUBNET --security-groups {group}")
 

@@ -24,6 +24,8 @@ from launcher.retries import StorageError, at_length, first_line
 POLL_SECONDS = 2.0
 _MOST_REFUSED = 3
 """Machines refused while none is fit: further ones would be like them, and are paid for."""
+_LONG_WAIT_TURNS = 450
+_WHY_NONE_COMES = "on the head, tail -n 50 /tmp/ray/session_latest/logs/monitor* says why none comes (quota, capacity, image); what is up goes on to cost"
 
 Say = Callable[[str], None]
 
@@ -50,6 +52,7 @@ class Guard:
         self._lock, self._over = threading.Lock(), threading.Event()
         self._wanted: Callable[[], float] = lambda: 0.0
         self._device, self._shown, self._complaint = "CPU", "", ""
+        self._same_turns = 0
         self._drives = False
         self._asked: dict[str, Any] = {}
         self._launch: dict[str, Any] = {}
@@ -234,6 +237,9 @@ class Guard:
         text = f"waiting for machines: {there:g} of {wanted:g} {self._device}s are there" if there < wanted else ""
         if text and text != self._shown:
             self._say(text)
+        self._same_turns = self._same_turns + 1 if text == self._shown else 0
+        if text and self._same_turns == _LONG_WAIT_TURNS:
+            self._say(f"{text}, as for {_LONG_WAIT_TURNS * POLL_SECONDS / 60:.0f} minutes now; {_WHY_NONE_COMES}")
         self._shown = text
 
 

@@ -266,8 +266,9 @@ def test_the_ray_job_keeps_what_kuberays_operator_checks_when_it_sees_one() -> N
 
 
 def parts() -> dict[str, dict[str, Any]]:
-    """What kuberay.yaml holds of Kubernetes' own kinds."""
-    job, claim, policy = yaml.safe_load_all((CLUSTERS / "kuberay.yaml").read_text())
+    """What kuberay.yaml and kuberay_claim.yaml hold of Kubernetes' own kinds."""
+    job, policy = yaml.safe_load_all((CLUSTERS / "kuberay.yaml").read_text())
+    claim = yaml.safe_load((CLUSTERS / "kuberay_claim.yaml").read_text())
     cluster = job["spec"]["rayClusterSpec"]
     container = {"name": "autoscaler", "resources": cluster["autoscalerOptions"]["resources"]}
     pods = {
@@ -306,7 +307,8 @@ def test_what_kubernetes_would_refuse_is_found(part: str, right: str, wrong: Any
 
 
 def test_pods_ask_for_the_token_and_share_a_claim_that_exists() -> None:
-    job, claim, policy = yaml.safe_load_all((CLUSTERS / "kuberay.yaml").read_text())
+    job, policy = yaml.safe_load_all((CLUSTERS / "kuberay.yaml").read_text())
+    claim = yaml.safe_load((CLUSTERS / "kuberay_claim.yaml").read_text())
     cluster = job["spec"]["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token"}
     assert (
@@ -321,6 +323,14 @@ def test_pods_ask_for_the_token_and_share_a_claim_that_exists() -> None:
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     assert policy["spec"]["policyTypes"] == ["Ingress"]
     assert all(rule["from"] for rule in policy["spec"]["ingress"])  # a rule without `from` lets everybody in
+    (submitter,) = [who["podSelector"]["matchLabels"]["job-name"] for rule in policy["spec"]["ingress"]
+                    for who in rule["from"] if "job-name" in who["podSelector"]["matchLabels"]]  # fmt: skip
+    assert submitter == job["metadata"]["name"]
+
+
+def test_what_removes_a_study_from_kubernetes_leaves_its_files() -> None:
+    kinds = {one["kind"] for one in yaml.safe_load_all((CLUSTERS / "kuberay.yaml").read_text())}
+    assert kinds == {"RayJob", "NetworkPolicy"}  # `kubectl delete -f` of it takes no claim, and no disk, along
 
 
 @pytest.mark.parametrize(("once", "more"), [(aws_once, ()), (gcp_once, ("--project", "p"))], ids=["aws", "gcp"])

@@ -163,6 +163,23 @@ def test_a_study_in_a_bucket_goes_on_when_a_worker_loses_its_power(lab: Lab, jud
     lab.wait_for_all()
 
 
+def test_a_job_that_is_stopped_ends_behind_a_checkpoint_and_the_same_job_goes_on(
+    lab: Lab, judged: Callable[..., None]
+) -> None:
+    job = lab.submit("stopped", "--backend tune", variables={"RAY_JOB_STOP_WAIT_TIME_S": "240"})
+    trial = lab.wait_for_the_middle(job.name)
+    finished = chaos.hashes(lab.folder(job.name))
+    lab.laptop(f"ray job stop {job.number} --address http://127.0.0.1:8265", seconds=STUDY_SECONDS)
+    assert lab.finish(job) == "STOPPED"
+    assert not (trial / "result.json").exists()
+    record = labs.attempts(trial)
+    assert (record["attempts"], record["open"], record["ended"]) == (1, False, [])
+    again = lab.submit(job.name, "--backend tune")
+    assert lab.finish(again) == "SUCCEEDED", again.log.read_text()
+    judged(job.name, finished, ended=labs.attempts(trial)["ended"])
+    assert json.loads((trial / "result.json").read_text())["resumed"]
+
+
 def test_after_the_driver_is_killed_the_same_job_finishes_the_study(lab: Lab, judged: Callable[..., None]) -> None:
     job = lab.submit("driver-killed", "--backend tune")
     trial = lab.wait_for_the_middle(job.name)

@@ -174,6 +174,18 @@ def test_waiting_is_told_when_it_changes_and_only_for_trials_that_are_left(tmp_p
     assert len(said) == 2
 
 
+def test_machines_that_do_not_come_for_long_are_told_with_where_the_reason_stands_once(tmp_path: Path) -> None:
+    made, said = guard(tmp_path, seen(HEAD))
+    made.wants(Sizing(1, True, 1, 4), lambda: 4, backend="train")
+    for _ in range(2000):
+        made._wait_for([HEAD])
+    assert len(said) == 2
+    assert said[1].startswith("waiting for machines: 0 of 4 GPUs are there, as for 15 minutes now; on the head, tail")
+    for _ in range(2000):
+        made._wait_for([HEAD, *(worker(number) for number in (1, 2, 3, 4))])
+    assert len(said) == 2
+
+
 def test_a_ray_of_the_study_itself_is_not_looked_at(tmp_path: Path) -> None:
     there = Cluster(None, 1, 2, 0, 8e9, True)
     made = Guard(there, Place(tmp_path), {"store": str(tmp_path)}, pytest.fail)
