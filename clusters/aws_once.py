@@ -52,7 +52,7 @@ def main(cidr: str, bucket: str, region: str, vpc: str | None) -> None:
     click.echo(f"aws ecr create-repository --region {region} --repository-name {CLUSTER}")
     click.echo(f"aws efs create-file-system --region {region} --encrypted --tags Key=Name,Value={CLUSTER}")
     subnets = f"aws ec2 describe-subnets --region {region} --filters Name=vpc-id,Values={vpc}"
-    click.echo(f"{subnets} --query Subnets[].SubnetId --output text")
+    click.echo(f"{subnets} --query 'Subnets[].SubnetId' --output text")
     mount = f"aws efs create-mount-target --region {region} --file-system-id FS"
     click.echo(f"{mount} --subnet-id EACH-SUBNET --security-groups {group}")
 

@@ -140,6 +140,11 @@ def test_the_account_can_be_prepared_again_but_not_for_other_addresses(cloud: Cl
 
 def test_values_that_are_printed_are_commands_that_a_shell_can_read(cloud: Cloud) -> None:
     commands = [line for line in cloud.told.splitlines() if line.startswith("aws ")]
-    assert len(commands) == 4
+    asked = [" ".join(shlex.split(line)[1:3]) for line in commands]
+    assert asked == ["iam create-service-linked-role", "ecr create-repository", "efs create-file-system",
+                     "ec2 describe-subnets", "efs create-mount-target"]  # fmt: skip
+    (subnets,) = [line for line in commands if "describe-subnets" in line]
+    assert "Name=vpc-id,Values=vpc-" in subnets
+    assert "Subnets[].SubnetId" in shlex.split(subnets)
     assert all(REGION in shlex.split(line) for line in commands if " iam " not in line)
     assert os.environ["HOME"] not in cloud.told
