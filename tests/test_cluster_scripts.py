@@ -62,6 +62,9 @@ elif name == "python" and words[0] == "launch.py":
     token = pathlib.Path(os.environ.get("RAY_AUTH_TOKEN_PATH", os.devnull))
     told = [os.environ.get(key, "-") for key in ("RAY_ADDRESS", "RAY_AUTH_MODE", "OMP_NUM_THREADS")]
     note(f"launch {{' '.join(words[1:])}} | {{' '.join(told)}} | {{stat.S_IMODE(token.stat().st_mode):o}} {{len(token.read_text())}}")
+    if "PREPARING" in os.environ:  # or just begun: it has no handler of its own yet
+        pathlib.Path(os.environ["PREPARING"]).write_text("ready")
+        signal.pause()
     if "READY" in os.environ:
         signal.signal(signal.SIGINT, lambda *_: (note("checkpoints"), sys.exit(130)))
         pathlib.Path(os.environ["READY"]).write_text("ready")
@@ -163,6 +166,21 @@ def test_the_signal_before_the_end_lets_the_launch_finish_its_checkpoints(place:
     assert "the same sbatch line goes on" in told
     after = place.log[place.log.index("checkpoints") :]
     assert sorted(after) == ["checkpoints", "n1: ended", "n2: ended", "n3: ended"]
+    assert place.tokens == []
+
+
+def test_the_signal_while_the_launch_prepares_its_data_is_not_lost(place: Place) -> None:
+    ready = place.folder / "ready"
+    os.mkfifo(ready)
+    script = subprocess.Popen(
+        ["bash", str(SLURM), "--grid", "losses"], env=place.environment(PREPARING=str(ready)), cwd=place.folder,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert ready.read_text() == "ready"
+    script.send_signal(signal.SIGINT)
+    _, told = script.communicate(timeout=60)
+    assert script.returncode == 130
+    assert "the same sbatch line goes on" in told
     assert place.tokens == []
 
 
