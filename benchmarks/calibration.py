@@ -37,6 +37,9 @@ OUT = Path(__file__).parent / "out" / "calibration.json"
 ROUNDS = 500  # of each simulated study: enough for its part in the mean over studies
 
 
+_LONG = (100, 9)  # utterances of a speaker who says sentences, and words of each
+
+
 @dataclass(frozen=True)
 class World:
     """What simulated studies are drawn from. Effects are of the probability that a word is wrong.
@@ -49,6 +52,7 @@ class World:
         of_speakers: standard deviation of what it does to a speaker beyond that.
         of_seeds: standard deviation of what a seed does to the difference.
         words_only: whether every reference is one word.
+        long_speakers: how many of the speakers say 100 sentences of 9 words each instead; the others then say single words.
     """
 
     speakers: int
@@ -58,6 +62,7 @@ class World:
     of_speakers: float = 0.0
     of_seeds: float = 0.0
     words_only: bool = False
+    long_speakers: int = 0
 
     def draw(self, rng: np.random.Generator) -> Pairs:
         """Draw a study of two variants."""
@@ -65,20 +70,29 @@ class World:
 
     def draw_family(self, rng: np.random.Generator, variants: int) -> list[Pairs]:
         """Draw a study of so many variants, each paired with the same trials of a baseline."""
-        shape = (self.speakers, self.utterances)
-        words = rng.integers(3, 9, shape)
-        words[:, :: 1 if self.words_only else 2] = 1
-        wrong = np.clip(rng.normal(0.4, 0.1, (self.speakers, 1)) + rng.normal(0, 0.08, shape), 0.1, 0.7)
-        own = self.effect + rng.normal(0, 1, (variants, self.speakers, 1)) * self.of_speakers
-        seeds = rng.normal(0, self.of_seeds / math.sqrt(2), (variants + 1, self.seeds, 1, 1))
+        # The utterances of a speaker lie together; the last speakers are the long ones.
+        number_P = np.full(self.speakers, self.utterances)
+        number_P[self.speakers - self.long_speakers :] = _LONG[0]
+        speaker_U = np.repeat(np.arange(self.speakers), number_P)
+        words_U = self._words(rng, speaker_U)
+        wrong_U = rng.normal(0.4, 0.1, self.speakers)[speaker_U] + rng.normal(0, 0.08, len(speaker_U))
+        wrong_U = np.clip(wrong_U, 0.1, 0.7)
+        own = self.effect + rng.normal(0, 1, (variants, self.speakers)) * self.of_speakers
+        seeds = rng.normal(0, self.of_seeds / math.sqrt(2), (variants + 1, self.seeds, 1))
         *errors, base_errors = (
-            rng.binomial(words, np.clip(wrong + shift, 0, 1)).reshape(self.seeds, -1).astype(np.float32)
-            for shift in (*(own[k] + seeds[k] for k in range(variants)), seeds[variants])
+            rng.binomial(words_U, np.clip(wrong_U + shift, 0, 1)).astype(np.float32)
+            for shift in (*(own[k][speaker_U] + seeds[k] for k in range(variants)), seeds[variants])
         )
-        words_KU = np.tile(words.reshape(1, -1), (self.seeds, 1)).astype(np.float32)
-        speaker_U = np.repeat(np.arange(self.speakers), self.utterances)
+        words_KU = np.tile(words_U, (self.seeds, 1)).astype(np.float32)
         names = tuple(map(str, range(self.seeds)))
         return [Pairs(names, one, words_KU, base_errors, words_KU, speaker_U, num_dropped=0) for one in errors]
+
+    def _words(self, rng: np.random.Generator, speaker_U: np.ndarray) -> np.ndarray:
+        if self.long_speakers:
+            return np.where(speaker_U >= self.speakers - self.long_speakers, _LONG[1], 1)
+        words_U = rng.integers(3, 9, len(speaker_U))
+        words_U[:: 1 if self.words_only else 2] = 1
+        return words_U
 
 
 WORLDS = {
@@ -96,6 +110,10 @@ WORLDS = {
     "5 seeds, 1 speaker": World(1, 300, 5, of_seeds=0.02),
     "1 seed, 15 speakers, words": World(15, 40, 1, words_only=True),
     "5 seeds, 15 speakers, words": World(15, 40, 5, words_only=True),
+    "1 seed, 15 speakers of 40 words and 1 of 900": World(16, 40, 1, of_speakers=0.04, long_speakers=1),
+    "1 seed, 15 speakers of 40 words and 2 of 900": World(17, 40, 1, of_speakers=0.04, long_speakers=2),
+    "5 seeds, 15 speakers of 40 words and 3 of 900": World(18, 40, 5, of_speakers=0.04, of_seeds=0.02, long_speakers=3),
+    "1 seed, 15 speakers of 40 words and 24 of 900": World(39, 40, 1, of_speakers=0.04, long_speakers=24),
 }
 
 

@@ -22,6 +22,7 @@ from launcher.significance import (
     benjamini_hochberg,
     claimed,
     equivalence,
+    freedom_of_units,
     mapsswe,
     mcnemar,
     over_seeds,
@@ -264,6 +265,12 @@ def caution(pairs: Pairs, found: Difference | None, p_seeds: float) -> str:
         few = f"{pairs.num_speakers} speaker{'s' * (pairs.num_speakers != 1)} (fewer than {MIN_SPEAKERS}): it cannot be claimed that it holds for other speakers"
         least = smallest_p(pairs.num_speakers)
         parts.append(few + (f", and no test over so few can give p below {least:.3g}." if least > LEVEL else "."))
+    elif found is not None and (alike := _speakers_alike(found)) < min(MIN_SPEAKERS, pairs.num_speakers / 2):
+        half = int(np.searchsorted(np.cumsum(np.sort(found.share_P)[::-1]), 0.5 - 1e-9)) + 1
+        parts.append(
+            f"{half} of {pairs.num_speakers} speakers {'has' if half == 1 else 'have'} half of the words or more: of other "
+            f"speakers this says as much as {alike:.0f} speakers with equally many words would (fewer than {MIN_SPEAKERS})."
+        )
     if (
         found is not None
         and pairs.num_seeds > 1
@@ -277,3 +284,10 @@ def caution(pairs: Pairs, found: Difference | None, p_seeds: float) -> str:
         were = "utterance was" if pairs.num_dropped == 1 else "utterances were"
         parts.append(f"{pairs.num_dropped} {were} not scored by every seed of both and left out.")
     return " ".join(parts)
+
+
+def _speakers_alike(found: Difference) -> float:
+    """Return how many speakers with equally many words would have the degrees of freedom of these."""
+    if not found.share_P.max() < 1:
+        return 1.0
+    return freedom_of_units(found.share_P) + 1

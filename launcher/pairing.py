@@ -70,6 +70,7 @@ class Difference:
         wer_K: WER of the variant in each seed.
         base_wer_K: WER of the baseline.
         part_PK: what each unit moves the difference of each seed by, beyond what its words would; sums to 0.
+        share_P: the part of the words that each unit has.
         own_P: each unit's own part of the mean difference; they add up to it.
         spread: standard error of the mean difference.
         low: lower end of the 95 % interval.
@@ -81,6 +82,7 @@ class Difference:
     wer_K: np.ndarray
     base_wer_K: np.ndarray
     part_PK: np.ndarray
+    share_P: np.ndarray
     own_P: np.ndarray
     spread: Spread
     low: float
@@ -151,13 +153,16 @@ def compare(pairs: Pairs, rounds: int) -> Difference | None:
     part_PK = (errors_PK - wer_K * words_PK) / words_K - (base_errors_PK - base_wer_K * base_words_PK) / base_words_K
     draws_seeds = pairs.num_seeds >= MIN_SEEDS  # fewer say next to nothing of other seeds
     difference_K = wer_K - base_wer_K
-    spread = spread_of_units_and_seeds(part_PK, difference_K) if draws_seeds else spread_of_units(part_PK)
+    share_P = (words_PK / words_K + base_words_PK / base_words_K).mean(axis=1) / 2
+    spread = (
+        spread_of_units_and_seeds(part_PK, share_P, difference_K) if draws_seeds else spread_of_units(part_PK, share_P)
+    )
     rounds_R = _rounds(np.concatenate(sums, axis=1), pairs, rounds)
     low, high = expanded_bounds(rounds_R, float(difference_K.mean()), *spread)
     # With few speakers the interval is stretched past what rates can be.
     low, high = np.clip([low, high], -_highest_rate(base_errors_PK, base_words_PK), _highest_rate(errors_PK, words_PK))
     return Difference(
-        difference_K, wer_K, base_wer_K, part_PK,
+        difference_K, wer_K, base_wer_K, part_PK, share_P,
         own_P=(errors_PK / words_K - base_errors_PK / base_words_K).mean(axis=1),
         spread=spread, low=float(low), high=float(high), covers=_covers(pairs) if np.isfinite(low) else "",
     )  # fmt: skip

@@ -31,19 +31,27 @@ class Spread(NamedTuple):
     df: float
 
 
-def spread_of_units(part_PK: np.ndarray) -> Spread:
+def spread_of_units(part_PK: np.ndarray, share_P: np.ndarray) -> Spread:
     """Return the spread over units, given the seeds.
+
+    A unit with many words pulls the difference towards itself, so that less of it is left in its part than it moves the
+    difference by. Each square is scaled by what is missing where units differ equally much, and the degrees of freedom
+    are those of squares of so unequal weight: units of equal size have P / (P - 1) and P - 1 (CR2, Bell and McCaffrey).
 
     Args:
         part_PK: what each unit moves the difference of each seed by; sums to 0 over the units.
+        share_P: the part of all words that each unit has; they sum to 1.
+
+    References: Bell and McCaffrey 2002, Survey Methodology 28;
+    Pustejovsky and Tipton 2018, https://doi.org/10.1080/07350015.2016.1247004
     """
-    num_units = len(part_PK)
-    if num_units < 2:
+    if len(part_PK) < 2 or not share_P.max() < 1:  # what one unit has all words of says nothing of others
         return Spread(math.nan, math.nan)
-    return Spread(math.sqrt(num_units / (num_units - 1) * _squares(part_PK.mean(axis=1))), num_units - 1)
+    scaled_P = np.square(part_PK.mean(axis=1)) / _left(share_P)
+    return Spread(math.sqrt(float(scaled_P.sum())), freedom_of_units(share_P))
 
 
-def spread_of_units_and_seeds(part_PK: np.ndarray, difference_K: np.ndarray) -> Spread:
+def spread_of_units_and_seeds(part_PK: np.ndarray, share_P: np.ndarray, difference_K: np.ndarray) -> Spread:
     """Return the spread over units and seeds, which are crossed: every seed is judged on the same units.
 
     The variance over units and that over seeds both hold what is left of a unit in a seed, so that is taken off
@@ -51,22 +59,46 @@ def spread_of_units_and_seeds(part_PK: np.ndarray, difference_K: np.ndarray) -> 
 
     Args:
         part_PK: what each unit moves the difference of each seed by; sums to 0 over the units.
+        share_P: the part of all words that each unit has; they sum to 1.
         difference_K: the difference of each seed.
 
     Reference: Cameron, Gelbach and Miller 2011, https://doi.org/10.1198/jbes.2010.07136
     """
-    num_units, num_seeds = part_PK.shape
-    if num_units < 2 or num_seeds < 2:
-        return spread_of_units(part_PK)
-    of_units = spread_of_units(part_PK).se ** 2
+    num_seeds = part_PK.shape[1]
+    over_units = spread_of_units(part_PK, share_P)
+    if num_seeds < 2 or not math.isfinite(over_units.se):
+        return over_units
+    of_units, units_df, seeds_df = over_units.se**2, over_units.df, num_seeds - 1
     of_seeds = float(difference_K.var(ddof=1)) / num_seeds
     rest_PK = part_PK - part_PK.mean(axis=1, keepdims=True)
-    shared = num_units / (num_units - 1) / (num_seeds * (num_seeds - 1)) * _squares(rest_PK)
+    shared = float((np.square(rest_PK).sum(axis=1) / _left(share_P)).sum()) / (num_seeds * seeds_df)
     variance = max(of_units, of_seeds, of_units + of_seeds - shared)
-    freedom = (of_units**2 / (num_units - 1) + of_seeds**2 / (num_seeds - 1)
-               + shared**2 / ((num_units - 1) * (num_seeds - 1)))  # fmt: skip
-    least = min(num_units, num_seeds) - 1
+    freedom = of_units**2 / units_df + of_seeds**2 / seeds_df + shared**2 / (units_df * seeds_df)
+    least = min(units_df, seeds_df)
     return Spread(math.sqrt(variance), max(variance**2 / freedom, least) if freedom > 0 else least)
+
+
+def freedom_of_units(share_P: np.ndarray) -> float:
+    """Return the degrees of freedom of the spread over units: P - 1 for units of equal size, fewer for unequal ones.
+
+    Satterthwaite's, of the sum of squares that is the variance over units: tr(B)^2 / tr(B B) with B_pq =
+    share_p share_q (1{p = q} - share_p - share_q + sum of squares) / sqrt(left_p left_q), in sums over single units, as an
+    array of P x P would not fit for thousands of utterances.
+
+    Args:
+        share_P: the part of all words that each unit has; they sum to 1, and none is 1.
+    """
+    weight_P, together = share_P**2 / _left(share_P), _squares(share_P)
+    all_, first, second = (float((weight_P * share_P**power).sum()) for power in (0, 1, 2))
+    of_pairs = together**2 * all_**2 + 2 * all_ * second - 4 * together * all_ * first + 2 * first**2
+    of_pairs -= _squares(weight_P * (together - 2 * share_P))  # a unit makes no pair with itself
+    # Where one unit has nearly all, rounding may step over the least that it can be.
+    return float(np.clip(together**2 / (float((share_P**4).sum()) + of_pairs), 1, len(share_P) - 1))
+
+
+def _left(share_P: np.ndarray) -> np.ndarray:
+    """Return how much of the variance of a unit is left once the difference of all is taken off."""
+    return 1 - 2 * share_P + _squares(share_P)
 
 
 def _squares(values: np.ndarray) -> float:

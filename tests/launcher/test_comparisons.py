@@ -222,7 +222,7 @@ def test_standard_error_over_speakers_is_that_of_regression_with_clustered_error
         len(difference) - 1
     )  # statsmodels' own correction has (N - 1) / (N - 1) = 1 beside 12 / 11
     assert row["se"] == pytest.approx(fit.bse[0], rel=small - 1)
-    assert row["df"] == 11
+    assert row["df"] == pytest.approx(11)
 
 
 def test_tests_over_seeds_are_those_of_scipy() -> None:
@@ -284,6 +284,24 @@ def test_too_few_speakers_for_any_test_to_reach_its_level_are_told() -> None:
     row = compared(*drawn(5, 5)).iloc[0]
     assert row["smallest_p"] == 2 / 2**5
     assert "no test over so few can give p below 0.0625" in row["caution"]
+
+
+def test_speakers_with_most_of_the_words_widen_the_interval_and_are_told() -> None:
+    """Where 2 of 17 speakers have three quarters of the words, little is known of other speakers."""
+    rng = np.random.default_rng(0)
+    words = np.array([40] * 15 + [900] * 2)
+    speakers = [f"S{k}" for k in range(17)]
+    rows = pd.concat(
+        [scored(f"{name}-1", rng.binomial(words, 0.4).tolist(), words.tolist(), speakers) for name in "ab"]
+    )
+    row = compared(trials(("a", 1, "done", 0.4), ("b", 1, "done", 0.4)), rows, "a").iloc[0]
+    assert 1 < row["df"] < 2
+    told = "2 of 17 speakers have half of the words or more: of other speakers this says as much as 2 speakers"
+    assert told in row["caution"]
+    alike = rows[rows["speaker"].isin(speakers[:15])]
+    row = compared(trials(("a", 1, "done", 0.4), ("b", 1, "done", 0.4)), alike, "a").iloc[0]
+    assert row["df"] == pytest.approx(14)
+    assert "of the words" not in row["caution"]
 
 
 def test_seeds_that_contradict_each_other_are_told() -> None:

@@ -124,27 +124,79 @@ def centred(part_PK: np.ndarray) -> np.ndarray:
     return part_PK - part_PK.mean(axis=0)
 
 
+def equal(num_units: int) -> np.ndarray:
+    return np.full(num_units, 1 / num_units)
+
+
+# As of 15 speakers of single words and two of sentences; as of no two speakers alike; as of utterances of 1 to 9 words.
+UNEQUAL = (
+    np.array([40] * 15 + [900] * 2) / 2400,
+    np.random.default_rng(3).dirichlet(np.full(9, 0.7)),
+    (np.arange(300) % 9 + 1) / (np.arange(300) % 9 + 1).sum(),
+)
+
+
+def test_units_of_equal_size_have_the_standard_error_of_a_mean() -> None:
+    part_P1 = centred(np.random.default_rng(0).normal(size=(9, 1)))
+    assert spread_of_units(part_P1 / 9, equal(9)) == pytest.approx((stats.sem(part_P1[:, 0]), 8))
+
+
+@pytest.mark.parametrize("share_P", [equal(8), *UNEQUAL])
+def test_spread_over_units_is_that_of_regression_with_bias_reduced_errors(share_P: np.ndarray) -> None:
+    """CR2 and its degrees of freedom by the matrices of the papers: rates on a constant, weighted by words."""
+    rate_P = np.random.default_rng(1).normal(0.1, 0.04, len(share_P))
+    ones, weights = np.ones((len(share_P), 1)), np.diag(share_P)
+    bread = np.linalg.inv(ones.T @ weights @ ones)
+    residuals = np.eye(len(share_P)) - ones @ bread @ ones.T @ weights
+    left = 1 / np.sqrt(np.diag(residuals @ residuals.T))  # units that differ equally much
+    found = bread @ ones.T @ weights @ np.diag(left * (residuals @ rate_P))
+    of_rates = np.diag((bread @ ones.T @ weights @ np.diag(left)).ravel()) @ residuals
+    squares = np.linalg.eigvalsh(of_rates @ of_rates.T)
+    part_P1 = (share_P * (rate_P - share_P @ rate_P))[:, None]
+    expected = float(np.sqrt((found**2).sum())), squares.sum() ** 2 / (squares**2).sum()
+    assert spread_of_units(part_P1, share_P) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("share_P", UNEQUAL[:2])
+def test_units_of_unequal_size_are_found_to_differ_from_nothing_no_more_often_than_the_test_says(share_P) -> None:
+    rng = np.random.default_rng(7)
+    found = []
+    for _ in range(2000):
+        rate_P = rng.normal(0, 0.04, len(share_P))
+        mean = float(share_P @ rate_P)
+        found.append(two_sided(mean, spread_of_units((share_P * (rate_P - mean))[:, None], share_P)) < 0.05)
+    assert np.mean(found) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)
+
+
+def test_a_unit_that_has_all_words_says_nothing_of_others() -> None:
+    assert all(map(math.isnan, spread_of_units(np.zeros((3, 1)), np.array([0.0, 1.0, 0.0]))))
+
+
 def test_copies_of_a_seed_leave_the_spread_as_it_is() -> None:
     part_P1 = centred(np.random.default_rng(0).normal(size=(9, 1)))
-    copies = spread_of_units_and_seeds(np.repeat(part_P1, 6, axis=1), np.full(6, 0.1))
-    assert copies == pytest.approx(spread_of_units(part_P1))
+    copies = spread_of_units_and_seeds(np.repeat(part_P1, 6, axis=1), equal(9), np.full(6, 0.1))
+    assert copies == pytest.approx(spread_of_units(part_P1, equal(9)))
 
 
 def test_units_that_do_not_differ_leave_the_spread_over_seeds() -> None:
     difference_K = np.array([0.1, 0.2, 0.15, 0.05, 0.12])
-    spread = spread_of_units_and_seeds(np.zeros((9, 5)), difference_K)
+    spread = spread_of_units_and_seeds(np.zeros((9, 5)), equal(9), difference_K)
     assert spread == pytest.approx((stats.sem(difference_K), 4))
 
 
-def test_spread_of_crossed_units_and_seeds_is_right_on_average() -> None:
+@pytest.mark.parametrize("share_P", [equal(12), *UNEQUAL[:2]])
+def test_spread_of_crossed_units_and_seeds_is_right_on_average(share_P: np.ndarray) -> None:
     rng = np.random.default_rng(5)
-    units, seeds, of_unit, of_seed, of_both = 12, 6, 0.5, 0.3, 1.0
+    units, seeds, of_unit, of_seed, of_both = len(share_P), 6, 1.0, 0.6, 1.0
     found = []
     for _ in range(3000):
         values = (rng.normal(0, of_unit, (units, 1)) + rng.normal(0, of_seed, (1, seeds))
                   + rng.normal(0, of_both, (units, seeds)))  # fmt: skip
-        found.append(spread_of_units_and_seeds(centred(values) / units, values.mean(axis=0)).se ** 2)
-    truth = of_unit**2 / units + of_seed**2 / seeds + of_both**2 / (units * seeds)
+        difference_K = share_P @ values
+        part_PK = share_P[:, None] * (values - difference_K)
+        found.append(spread_of_units_and_seeds(part_PK, share_P, difference_K).se ** 2)
+    together = float(np.square(share_P).sum())
+    truth = of_unit**2 * together + of_seed**2 / seeds + of_both**2 * together / seeds
     assert np.mean(found) == pytest.approx(truth, rel=0.05)
 
 
