@@ -6,7 +6,9 @@ Pure: summaries in, plain text out. Rates are fractions, shown as per cent with 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,6 +50,13 @@ def interval(low: float, high: float) -> str:
 def count(number: int, noun: str) -> str:
     """Write a number with its noun, in the plural unless it is one."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def within_margin(row: Mapping[Any, Any], shown: str) -> str:
+    """Say of a comparison whether the difference is shown to be within the margin; what the test says of few seeds is of them alone."""
+    if row["equivalent"]:
+        return shown
+    return "too few seeds or speakers" if row["tost_p"] < LEVEL else "not shown"
 
 
 def answer(

@@ -14,7 +14,7 @@ import pandas as pd
 
 from launcher import noise, printable, show
 from launcher.agreement import Agreement
-from launcher.answer import count, interval, percent, points
+from launcher.answer import count, interval, percent, points, within_margin
 from launcher.comparing import Found, compare
 from launcher.reading import ResultsError
 from launcher.utterance_files import open_study
@@ -156,11 +156,7 @@ def _difference(row: Mapping[Any, Any]) -> str:
 
 
 def _equivalent(row: Mapping[Any, Any]) -> str:
-    return (
-        ("yes" if row["equivalent"] else "not shown") + f" (p {_p(row['tost_p'])})"
-        if math.isfinite(row["tost_p"])
-        else ""
-    )
+    return f"{within_margin(row, 'yes')} (p {_p(row['tost_p'])})" if math.isfinite(row["tost_p"]) else ""
 
 
 def _p(value: float) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from launcher import plots
-from launcher.answer import NOT_MEASURED, interval, percent, points
+from launcher.answer import NOT_MEASURED, interval, percent, points, within_margin
 from launcher.comparisons import group_comparisons, group_rates
 from launcher.noise import NoiseFloor, equal_runs
 from launcher.sections import Cell, Figure, Table, figure, number, probability, rate, slug, text, whole
@@ -158,7 +158,7 @@ def _equivalence(row: Mapping[Any, Any]) -> Cell:
     if cell.value is None:
         return cell
     sign = "" if cell.text.startswith("<") else "= "
-    return Cell(f"{within if row['equivalent'] else 'not shown'} (p {sign}{cell.text})", cell.value, True)
+    return Cell(f"{within_margin(row, within)} (p {sign}{cell.text})", cell.value, True)
 
 
 def noise_table(results: pd.DataFrame, noise: NoiseFloor) -> Table:

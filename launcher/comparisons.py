@@ -43,7 +43,8 @@ METHOD = (
     "paired seeds or more it speaks of other seeds and speakers, with fewer of these trained models. Holm's correction is for all variants.",
     "p (seeds) is Student's paired t: does the difference hold for other seeds, on these speakers?",
     "MAPSSWE takes utterances as independent, which those of one speaker are not: read it beside other papers, not as evidence.",
-    "Equivalent means smaller than the margin on either side, by two one-sided tests. A large p alone does not say so.",
+    "Equivalent means smaller than the margin on either side, by two one-sided tests, with five paired seeds and eight speakers or more. A "
+    "large p alone does not say so.",
 )
 """What the columns mean, a sentence each."""
 
@@ -217,10 +218,15 @@ def _paired(pairs: Pairs, margin: float, noise: NoiseFloor | None, rounds: int) 
         "se": found.spread.se, "df": found.spread.df, "p_seeds": p_seeds, "mapsswe_z": z, "mapsswe_p": p,
         "mcnemar_p": mcnemar(pairs.errors_KU > 0, pairs.base_errors_KU > 0) if pairs.single_words else math.nan,
         "relative_reduction": -found.mean / base_wer if base_wer > 0 else math.nan, "effect_size": effect,
-        "tost_p": tost, "equivalent": tost < LEVEL, "within_noise": noise is not None and noise.hides(found.mean),
+        "tost_p": tost, "equivalent": tost < LEVEL and _generalises(pairs), "within_noise": noise is not None and noise.hides(found.mean),
         "seeds_needed": seeds_needed(deviation, found.mean), "seeds_needed_for_margin": seeds_needed(deviation, margin),
         "caution": caution(pairs, found, p_seeds),
     }  # fmt: skip
+
+
+def _generalises(pairs: Pairs) -> bool:
+    """Tell whether there are seeds and speakers enough to speak of others: with fewer seeds the spread is over speakers alone."""
+    return pairs.num_seeds >= MIN_SEEDS and pairs.num_speakers >= MIN_SPEAKERS
 
 
 def _in_group(pairs: Pairs, floor: float, rounds: int) -> dict[str, Any]:

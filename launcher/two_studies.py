@@ -252,7 +252,7 @@ def _over_own_seeds(tallied: Tally, row: Mapping[Any, Any], one: str, other: str
         "that the difference holds for other seeds; the interval takes these as given. "
     )
     return {
-        "n_paired_seeds": 0, "p_seeds": p, "mcnemar_p": math.nan, "covers": str(row["covers"]).replace("this seed", "these seeds"),
+        "n_paired_seeds": 0, "p_seeds": p, "mcnemar_p": math.nan, "equivalent": False, "covers": str(row["covers"]).replace("this seed", "these seeds"),
         "caution": (told + _ONE_SEED.sub("", row["caution"])).strip(),
     }  # fmt: skip
 

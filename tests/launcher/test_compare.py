@@ -117,6 +117,7 @@ def test_studies_without_a_common_seed_are_compared_over_their_means_and_say_so(
     ).iloc[0]
     assert not row["paired"]
     assert row["n_paired_seeds"] == 0
+    assert not row["equivalent"]
     assert row["difference"] == pytest.approx(other.results["wer"].mean() - one.results["wer"].mean(), abs=1e-7)
     welch = np.asarray(stats.ttest_ind(other.results["wer"], one.results["wer"], equal_var=False))[1]
     assert row["p_seeds"] == pytest.approx(welch, rel=1e-4)

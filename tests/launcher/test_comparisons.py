@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from launcher.answer import within_margin
 from launcher.comparisons import comparisons, group_comparisons
 from launcher.noise import noise_floor
 from launcher.tallies import tally
@@ -253,6 +254,19 @@ def test_equal_variants_are_equivalent_and_a_large_difference_is_not() -> None:
     same = pd.concat([copies, copies.assign(trial_id="b" + copies["trial_id"].str[1:])])
     row = compared(results, same).iloc[0]
     assert (row["tost_p"], row["equivalent"], row["p_sign_flip"], row["p_holm"]) == (0.0, True, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("num_seeds", "num_speakers", "equivalent"), [(5, 8, True), (4, 8, False), (1, 30, False), (5, 7, False)]
+)
+def test_few_seeds_or_speakers_do_not_show_that_variants_are_equivalent(num_seeds, num_speakers, equivalent) -> None:
+    """The test of fewer is of these models or these speakers, which other seeds and speakers may contradict."""
+    results, rows = drawn(num_seeds, num_speakers)
+    copies = rows[rows["trial_id"].str.startswith("a")]
+    same = pd.concat([copies, copies.assign(trial_id="b" + copies["trial_id"].str[1:])])
+    row = compared(results, same).iloc[0]
+    assert (row["tost_p"], row["equivalent"]) == (0.0, equivalent)
+    assert within_margin(row, "yes") == ("yes" if equivalent else "too few seeds or speakers")
 
 
 def test_a_wider_margin_makes_equivalence_easier() -> None:
