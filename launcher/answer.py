@@ -136,7 +136,9 @@ def _limits(best: pd.Series, compared: pd.Series | None) -> str:
     """End the sentence with what is too few to generalise from."""
     num_seeds = int(best["n_values"] if compared is None else compared["n_paired_seeds"])
     few = [count(num_seeds, "seed")] if num_seeds < MIN_SEEDS else []
-    if compared is not None and compared["n_speakers"] < MIN_SPEAKERS:
+    if compared is not None and np.isnan(compared["n_speakers"]):
+        few.append("speakers that are not known")
+    elif compared is not None and compared["n_speakers"] < MIN_SPEAKERS:
         few.append(count(int(compared["n_speakers"]), "speaker"))
     return f"; with {' and '.join(few)} this cannot be claimed to generalise" if few else ""
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats as distributions
 
+from launcher.cautions import caution
 from launcher.config_resolve import MARGIN
 from launcher.loss_stats import holm
 from launcher.noise import NoiseFloor, hidden
@@ -22,7 +23,6 @@ from launcher.significance import (
     benjamini_hochberg,
     claimed,
     equivalence,
-    freedom_of_units,
     mapsswe,
     mcnemar,
     over_seeds,
@@ -210,7 +210,7 @@ def _paired(pairs: Pairs, margin: float, noise: NoiseFloor | None, rounds: int) 
         return {**head, "caution": caution(pairs, None, math.nan)}
     effect, p_seeds = over_seeds(found.difference_K)
     z, p = mapsswe((pairs.errors_KU - pairs.base_errors_KU).mean(axis=0))
-    tost = equivalence(found.mean, found.spread, margin)
+    tost = equivalence(found.mean, found.spread, margin) if pairs.speakers_known else math.nan
     deviation = float(found.difference_K.std(ddof=1)) if pairs.num_seeds > 1 else math.nan
     base_wer = float(found.base_wer_K.mean())
     return {
@@ -239,10 +239,9 @@ def _in_group(pairs: Pairs, floor: float, rounds: int) -> dict[str, Any]:
     return {**told, **_estimate(pairs, found), "wer": found.wer_K.mean(), "baseline_wer": found.base_wer_K.mean()}
 
 
-def _sizes(pairs: Pairs) -> dict[str, int]:
-    return {
-        "n_paired_seeds": pairs.num_seeds, "n_speakers": pairs.num_speakers, "n_utterances": pairs.num_utterances
-    }  # fmt: skip
+def _sizes(pairs: Pairs) -> dict[str, float]:
+    speakers = pairs.num_speakers if pairs.speakers_known else math.nan
+    return {"n_paired_seeds": pairs.num_seeds, "n_speakers": speakers, "n_utterances": pairs.num_utterances}
 
 
 def _estimate(pairs: Pairs, found: Difference) -> dict[str, Any]:
@@ -251,49 +250,6 @@ def _estimate(pairs: Pairs, found: Difference) -> dict[str, Any]:
     return {
         "difference": found.mean, "low": found.low, "high": found.high, "covers": found.covers,
         "p_interval": of_interval, "p_sign_flip": of_speakers, "smallest_p": smallest_p(pairs.num_speakers),
-        "p": claimed(of_speakers, of_interval),
+        # Utterances of one speaker resemble each other: taken as independent they find too much.
+        "p": claimed(of_speakers, of_interval) if pairs.speakers_known else math.nan,
     }  # fmt: skip
-
-
-def caution(pairs: Pairs, found: Difference | None, p_seeds: float) -> str:
-    """Say in plain words what a comparison does not show; empty if there is nothing to say."""
-    if not pairs.num_seeds:
-        return "No seed finished in both variants with utterances to compare: there is no difference."
-    parts = []
-    if found is None:
-        parts.append("There are no reference words on both sides: there is no difference to report.")
-    if pairs.num_seeds < MIN_SEEDS:
-        parts.append(
-            f"{pairs.num_seeds} paired seed{'s' * (pairs.num_seeds != 1)} (fewer than {MIN_SEEDS}): "
-            "it cannot be claimed that the difference holds for other seeds; the interval takes these as given."
-        )
-    if pairs.num_speakers < MIN_SPEAKERS:
-        few = f"{pairs.num_speakers} speaker{'s' * (pairs.num_speakers != 1)} (fewer than {MIN_SPEAKERS}): it cannot be claimed that it holds for other speakers"
-        least = smallest_p(pairs.num_speakers)
-        parts.append(few + (f", and no test over so few can give p below {least:.3g}." if least > LEVEL else "."))
-    elif found is not None and (alike := _speakers_alike(found)) < min(MIN_SPEAKERS, pairs.num_speakers / 2):
-        half = int(np.searchsorted(np.cumsum(np.sort(found.share_P)[::-1]), 0.5 - 1e-9)) + 1
-        parts.append(
-            f"{half} of {pairs.num_speakers} speakers {'has' if half == 1 else 'have'} half of the words or more: of other "
-            f"speakers this says as much as {alike:.0f} speakers with equally many words would (fewer than {MIN_SPEAKERS})."
-        )
-    if (
-        found is not None
-        and pairs.num_seeds > 1
-        and not (found.difference_K > 0).all()
-        and not (found.difference_K < 0).all()
-    ):
-        agree = int((np.sign(found.difference_K) == np.sign(found.mean)).sum())
-        if p_seeds > LEVEL:
-            parts.append(f"The seeds disagree: {agree} of {pairs.num_seeds} have a difference of this sign.")
-    if pairs.num_dropped:
-        were = "utterance was" if pairs.num_dropped == 1 else "utterances were"
-        parts.append(f"{pairs.num_dropped} {were} not scored by every seed of both and left out.")
-    return " ".join(parts)
-
-
-def _speakers_alike(found: Difference) -> float:
-    """Return how many speakers with equally many words would have the degrees of freedom of these."""
-    if not found.share_P.max() < 1:
-        return 1.0
-    return freedom_of_units(found.share_P) + 1

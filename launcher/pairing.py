@@ -1,6 +1,7 @@
 """Put two variants side by side: the same seeds, the same utterances.
 
-Pure. K paired seeds, U utterances that both score in every one of them, P units (speakers; or, of one speaker, utterances).
+Pure. K paired seeds, U utterances that both score in every one of them, P units (speakers; or, of one speaker or of none
+that is known, utterances).
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class Pairs:
         base_words_KU: its reference words.
         speaker_U: number of the speaker of each utterance, from 0.
         num_dropped: utterances that some of these trials did not score.
+        num_nameless: utterances whose speaker is not known. They count as one speaker more, which is true of any number of
+            speakers if too wide; where all are so, there are no speakers to draw.
     """
 
     seeds: tuple[str, ...]
@@ -39,6 +42,7 @@ class Pairs:
     base_words_KU: np.ndarray
     speaker_U: np.ndarray
     num_dropped: int
+    num_nameless: int = 0
 
     @property
     def num_seeds(self) -> int:
@@ -54,6 +58,11 @@ class Pairs:
     def num_speakers(self) -> int:
         """How many speakers the utterances are of."""
         return int(self.speaker_U.max()) + 1 if len(self.speaker_U) else 0
+
+    @property
+    def speakers_known(self) -> bool:
+        """Whether it is known of any utterance who speaks."""
+        return self.num_nameless < max(self.num_utterances, 1)
 
     @property
     def single_words(self) -> bool:
@@ -116,12 +125,14 @@ def pair(tallied: Tally, variant: str, baseline: str, member_U: np.ndarray | Non
     ]
     shared_U = scored_U[0] & scored_U[1] if seeds else np.zeros(len(looked_at), dtype=bool)
     place_U = np.flatnonzero(shared_U)
-    speakers = tallied.utterances["speaker"].cat.codes.to_numpy()
+    nameless_U = tallied.nameless()
+    speakers = np.where(nameless_U, -1, tallied.utterances["speaker"].cat.codes.to_numpy())
     return Pairs(
         tuple(seeds),
         *(table[np.ix_(trials, place_U)] for trials in (ours, theirs) for table in (tallied.errors, tallied.words)),
         speaker_U=np.unique(speakers[place_U], return_inverse=True)[1],
         num_dropped=max(int(scored.sum()) for scored in scored_U) - len(place_U) if seeds else 0,
+        num_nameless=int(nameless_U[place_U].sum()),
     )
 
 
@@ -199,7 +210,8 @@ def _rounds(sums_P4K: np.ndarray, pairs: Pairs, rounds: int) -> np.ndarray:
 
 
 def _covers(pairs: Pairs) -> str:
-    what = "speakers" if pairs.num_speakers > 1 else "utterances of this speaker"
+    of_one = "utterances of this speaker" if pairs.speakers_known else "utterances, if they are independent"
+    what = "speakers" if pairs.num_speakers > 1 else of_one
     if pairs.num_seeds >= MIN_SEEDS:
         return f"other seeds and other {what}"
     return f"other {what}, given {'this seed' if pairs.num_seeds == 1 else 'these seeds'}"

@@ -19,6 +19,9 @@ COLUMNS = ("trial_id", "phase", "utt_id", "speaker", "substitutions", "deletions
            "chars")  # fmt: skip
 """What is read of an utterance table, beside the columns to group by."""
 
+NAMELESS = frozenset({"", "unknown", NO_GROUP.casefold()})
+"""What stands in the column of speakers where it is not known who speaks: nobody's name."""
+
 _SPEAKER_BITS = 24  # of the number that stands for an utterance of a speaker
 
 
@@ -42,6 +45,13 @@ class Tally:
     words: np.ndarray
     char_errors: np.ndarray
     chars: np.ndarray
+
+    def nameless(self) -> np.ndarray:
+        """Tell of each utterance whether its speaker is not known, [U]."""
+        names = self.utterances["speaker"].cat.categories
+        return np.array([str(name).strip().casefold() in NAMELESS for name in names] + [False])[
+            self.utterances["speaker"].cat.codes.to_numpy()
+        ]
 
     def classes(self, column: str) -> pd.Series:
         """Return the class of each utterance, as categories.

@@ -73,6 +73,13 @@ def test_where_nothing_can_be_tested_the_answer_follows_the_interval() -> None:
     assert headline(*drawn(5), p_holm=np.nan, low=-0.2, high=0.1).endswith("an interval that includes zero.")
 
 
+def test_the_answer_says_that_speakers_are_not_known() -> None:
+    results, rows = drawn(5)
+    found = headline(results, rows.assign(speaker="unknown"))
+    assert " by Holm" not in found
+    assert found.endswith("; with speakers that are not known this cannot be claimed to generalise.")
+
+
 def test_a_difference_that_is_not_shown_and_small_is_said_to_be_small() -> None:
     found = headline(*drawn(5), p_holm=0.4, equivalent=True, margin=0.01)
     assert found.endswith("not shown to be other than zero (p = 0.400 by Holm's method), yet within 1.0 points.")

@@ -318,6 +318,30 @@ def test_speakers_with_most_of_the_words_widen_the_interval_and_are_told() -> No
     assert "of the words" not in row["caution"]
 
 
+@pytest.mark.parametrize("name", ["unknown", "", None, "no column"])
+def test_where_speakers_are_not_known_nothing_is_tested_and_the_reason_is_told(name: str | None) -> None:
+    """Utterances of one speaker resemble each other: taken as independent they find differences that are none."""
+    results, rows = drawn(5)
+    rows = rows.drop(columns="speaker") if name == "no column" else rows.assign(speaker=name)
+    row = compared(results, rows).iloc[0]
+    assert row[["n_speakers", "p", "p_holm", "p_sign_flip", "tost_p"]].isna().all()
+    assert not row["equivalent"]
+    assert np.isfinite(row[["low", "high", "p_interval", "p_seeds"]].astype(float)).all()
+    assert row["covers"] == "other seeds and other utterances, if they are independent"
+    assert row["caution"].startswith("Speakers are not known: utterances count as independent")
+    by_group = group_comparisons(results, tally(results, rows, ["group"]), "group", rounds=200).iloc[0]
+    assert by_group[["n_speakers", "p", "p_bh"]].isna().all()
+
+
+def test_utterances_without_a_speaker_among_others_count_as_one_speaker_more_and_are_told() -> None:
+    results, rows = drawn(5)
+    names = rows["speaker"].replace({"S0": "", "S1": "unknown", "S2": None})
+    row = compared(results, rows.assign(speaker=names)).iloc[0]
+    assert row["n_speakers"] == 8
+    assert np.isfinite(row["p"])
+    assert "12 utterances have no known speaker: together they count as one speaker more." in row["caution"]
+
+
 def test_seeds_that_contradict_each_other_are_told() -> None:
     results, rows = drawn(1, 10)
     other = {"a": "b", "b": "a"}
