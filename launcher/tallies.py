@@ -15,13 +15,15 @@ import pandas as pd
 from launcher.stats import NO_GROUP, first_runs, with_columns
 
 COUNTS = ("errors", "words", "char_errors", "chars")
-COLUMNS = ("trial_id", "phase", "utt_id", "speaker", "substitutions", "deletions", "insertions", "hits", "char_errors",
-           "chars")  # fmt: skip
+COLUMNS = ("trial_id", "phase", "utt_id", "speaker", "corpus", "substitutions", "deletions", "insertions", "hits",
+           "char_errors", "chars")  # fmt: skip
 """What is read of an utterance table, beside the columns to group by."""
 
 NAMELESS = frozenset({"", "unknown", NO_GROUP.casefold()})
 """What stands in the column of speakers where it is not known who speaks: nobody's name."""
 
+GIVEN_SPEAKER = "speaker (as given)"
+_CORPUS = "corpus of the speaker"
 _SPEAKER_BITS = 24  # of the number that stands for an utterance of a speaker
 
 
@@ -32,7 +34,8 @@ class Tally:
     Attributes:
         trials: T rows: trial_id, variant, seed, pair (what is paired between variants: the seed, and which trial of
             it where an axis is hidden).
-        utterances: U rows: utt_id, speaker and the columns asked for, as categories; what is missing is "(not given)".
+        utterances: U rows: utt_id, `GIVEN_SPEAKER` (as the table names the speaker), speaker (with its corpus before it where
+            two corpora have one of that name) and the columns asked for, as categories; what is missing is "(not given)".
         errors: word errors, [T, U]; NaN where the trial did not score the utterance. So are the others.
         words: reference words.
         char_errors: character errors.
@@ -49,7 +52,7 @@ class Tally:
     def nameless(self) -> np.ndarray:
         """Tell of each utterance whether its speaker is not known, [U]."""
         names = self.utterances["speaker"].cat.categories
-        return np.array([str(name).strip().casefold() in NAMELESS for name in names] + [False])[
+        return np.array([_is_nameless(str(name)) for name in names] + [False])[
             self.utterances["speaker"].cat.codes.to_numpy()
         ]
 
@@ -154,13 +157,16 @@ class _Collector:
 
     def _describe(self, rows: pd.DataFrame, speaker: pd.Series) -> None:
         kept = {name: _named(rows[name]) for name in self.columns if name in rows.columns and name != "speaker"}
-        self.frames.append(pd.DataFrame({"utt_id": rows["utt_id"], "speaker": speaker, **kept}))
+        own = {"utt_id": rows["utt_id"], GIVEN_SPEAKER: speaker, _CORPUS: _named(rows["corpus"])}
+        self.frames.append(pd.DataFrame({**own, **kept}))
 
     def utterances(self) -> pd.DataFrame:
         """Return what is known of each utterance, by its number."""
         if not self.frames:
-            return pd.DataFrame({"utt_id": pd.Series(dtype=str), "speaker": pd.Categorical([])})
+            none = pd.Categorical([])
+            return pd.DataFrame({"utt_id": pd.Series(dtype=str), GIVEN_SPEAKER: none, "speaker": none})
         table = pd.concat(self.frames, ignore_index=True)
+        table.insert(2, "speaker", _told_apart(table[GIVEN_SPEAKER], table.pop(_CORPUS)))
         named = {name: _named(table[name]).astype("category") for name in table.columns if name != "utt_id"}
         return table.assign(**named)
 
@@ -179,6 +185,22 @@ class _Collector:
             sums[unscored] = np.nan
             found.append(sums.reshape(shape))
         return found
+
+
+def _told_apart(speaker: pd.Series, corpus: pd.Series) -> pd.Series:
+    """Put its corpus before the name of a speaker that several corpora have: they are as many speakers."""
+    pairs = pd.DataFrame({"speaker": speaker, "corpus": corpus}).drop_duplicates()
+    pairs = pairs[~pairs["corpus"].isin(["", NO_GROUP]) & ~pairs["speaker"].map(_is_nameless).astype(bool)]
+    shared = pairs[pairs["speaker"].duplicated(keep=False)]
+    if shared.empty:
+        return speaker
+    apart_N = speaker.isin(shared["speaker"]) & corpus.isin(shared["corpus"])
+    return speaker.where(~apart_N, corpus + "/" + speaker)
+
+
+def _is_nameless(name: str) -> bool:
+    """Tell whether what stands in the column of speakers names nobody."""
+    return name.strip().casefold() in NAMELESS
 
 
 def _named(values: pd.Series) -> pd.Series:

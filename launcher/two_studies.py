@@ -23,7 +23,7 @@ from launcher.noise import NoiseFloor
 from launcher.pairing import pair
 from launcher.significance import benjamini_hochberg
 from launcher.stats import NO_GROUP, first_runs, with_columns
-from launcher.tallies import COLUMNS, Tally, tally
+from launcher.tallies import COLUMNS, GIVEN_SPEAKER, Tally, tally
 from launcher.utterance_files import UtteranceFiles, known_columns, parts
 
 _OWN = frozenset("variant is_baseline baseline n_requested n_done n_seeds mean_wer seed_sd seed_low seed_high".split())
@@ -98,7 +98,7 @@ def collect(one: Side, other: Side, matches: Sequence[Match], groups: Sequence[s
     read = _Parts((one, other), results, groups)
     tallied = tally(results, read, groups)
     scored_A, scored_B = (_scored(tallied, name) for name in SIDES)
-    key = tallied.utterances["utt_id"].astype(str) + "\0" + tallied.utterances["speaker"].astype(str)
+    key = tallied.utterances["utt_id"].astype(str) + "\0" + tallied.utterances[GIVEN_SPEAKER].astype(str)
     other_text = key.isin(list(read.other_text)).to_numpy(dtype=bool) & ~(scored_A & scored_B)
     left_out = {
         "A": int((scored_A & ~scored_B & ~other_text).sum()), "B": int((scored_B & ~scored_A & ~other_text).sum()),

@@ -83,8 +83,17 @@ def test_two_studies_of_one_variant_say_what_one_study_of_both_says() -> None:
     assert by_group["low"].tolist() == inside["low"].tolist()
 
 
-def test_only_utterances_that_both_scored_with_one_reference_are_compared() -> None:
-    one, other = only("mean"), only("sum")
+def _corpus(utterances: pd.DataFrame, number: int) -> pd.Series:
+    """Spread the utterances of each of the 8 speakers over so many corpora, which are as many speakers of one name."""
+    return "corpus" + (utterances["utt_id"].str[3:].astype(int) // 8 % number).astype(str)
+
+
+@pytest.mark.parametrize("corpora", [1, 2])
+def test_only_utterances_that_both_scored_with_one_reference_are_compared(corpora: int) -> None:
+    one, other = (
+        replace(tables, utterances=tables.utterances.assign(corpus=_corpus(tables.utterances, corpora)))
+        for tables in (only("mean"), only("sum"))
+    )
     ours = one.utterances[~one.utterances["utt_id"].isin(["utt0000", "utt0001"])]
     theirs = other.utterances[other.utterances["utt_id"] != "utt0007"]
     respelt = theirs["utt_id"] == "utt0005"
@@ -106,6 +115,7 @@ def test_only_utterances_that_both_scored_with_one_reference_are_compared() -> N
     row = two_studies.compared(scores, matches, 0.01, None, rounds=100).iloc[0]
     assert row["difference"] == pytest.approx(rate(theirs) - rate(ours), abs=1e-7)
     assert row["n_utterances"] == 76
+    assert row["n_speakers"] == 8 * corpora
 
 
 def test_studies_without_a_common_seed_are_compared_over_their_means_and_say_so() -> None:

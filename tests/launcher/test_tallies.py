@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from launcher.pairing import pair
 from launcher.tallies import COLUMNS, COUNTS, Tally, tally
 from tests.launcher.report_tables import EMPTY, study_tables, with_repeats
 from tests.launcher.scored_trials import scored, trials
@@ -51,6 +52,34 @@ def test_what_a_trial_did_not_score_is_missing_and_not_perfect() -> None:
 def test_one_name_of_two_speakers_is_two_utterances() -> None:
     rows = scored("a-1", [1, 0], [1, 1], ["x", "y"]).assign(utt_id="same")
     assert tally(trials(("a", 1, "done", 0.5)), rows).errors.tolist() == [[1, 0]]
+
+
+def of_two_corpora() -> pd.DataFrame:
+    rows = scored("a-1", [1, 0, 1, 0, 1], [1] * 5, ["F03", "F03", "M01", "unknown", "unknown"])
+    return rows.assign(corpus=["torgo", "uaspeech", "torgo", "torgo", "uaspeech"])
+
+
+def test_a_name_that_two_corpora_have_is_two_speakers() -> None:
+    tallied = tally(trials(("a", 1, "done", 0.5)), of_two_corpora(), ["speaker"])
+    assert tallied.classes("speaker").tolist() == ["torgo/F03", "uaspeech/F03", "M01", "unknown", "unknown"]
+    assert tallied.nameless().tolist() == [False, False, False, True, True]
+    assert "corpus" not in tallied.utterances.columns
+
+
+@pytest.mark.parametrize("corpus", [None, "", "one"])
+def test_a_name_is_as_it_is_where_no_second_corpus_has_it(corpus: str | None) -> None:
+    rows = of_two_corpora().assign(corpus=corpus)
+    assert tally(trials(("a", 1, "done", 0.5)), rows).classes("speaker").tolist() == list(rows["speaker"])
+
+
+def test_speakers_of_two_corpora_are_drawn_apart() -> None:
+    """Two speakers called F03 are no single one, whose recordings would count as resembling each other."""
+    speakers = ["F03", "M01"] * 4
+    rows = pd.concat([scored(name, [1, 0] * 4, [2] * 8, speakers) for name in ("a-1", "b-1")])
+    results = trials(("a", 1, "done", 0.5), ("b", 1, "done", 0.5))
+    corpus = (["torgo"] * 4 + ["uaspeech"] * 4) * 2
+    assert pair(tally(results, rows.assign(corpus=corpus)), "b", "a").num_speakers == 4
+    assert pair(tally(results, rows), "b", "a").num_speakers == 2
 
 
 def test_an_utterance_that_stands_twice_in_a_trial_is_summed() -> None:
