@@ -154,7 +154,7 @@ def cost_section(results: pd.DataFrame) -> RunSection:
         "trials with a time",
         "device hours",
         "of these in earlier attempts",
-        "seconds of the last attempt",
+        "seconds of the last attempt (done)",
         "padding",
         "audio s / s",
         "peak memory (MB)",
@@ -184,11 +184,12 @@ def cost_section(results: pd.DataFrame) -> RunSection:
 
 def _cost(variant: str, part: pd.DataFrame) -> tuple[Cell, ...]:
     part = with_columns(part, ["audio_seconds_per_second", "peak_memory_bytes"])
-    mean = {name: finite(part[name]).mean() for name in ("seconds", "padding_fraction", "audio_seconds_per_second")}
+    mean = {name: finite(part[name]).mean() for name in ("padding_fraction", "audio_seconds_per_second")}
+    seconds = finite(part.loc[part["status"] == "done", "seconds"]).mean()
     return (
-        text(variant), whole(len(finite(part["seconds"]))), number(part["hours"].sum(min_count=1), "{:,.3f}"),
+        text(variant), whole(int(part["hours"].notna().sum())), number(part["hours"].sum(min_count=1), "{:,.3f}"),
         number(part["earlier_hours"].sum(min_count=1), "{:,.3f}"),
-        number(mean["seconds"], "{:,.1f}"), rate(mean["padding_fraction"]),
+        number(seconds, "{:,.1f}"), rate(mean["padding_fraction"]),
         number(mean["audio_seconds_per_second"], "{:,.1f}"),
         number(finite(part["peak_memory_bytes"]).max(), "{:,.0f}", 1e-6),
     )  # fmt: skip

@@ -179,6 +179,23 @@ def test_device_hours_are_those_of_all_attempts_that_are_known() -> None:
     assert [row[earlier].text for row in found.tables[0].rows] == ["0.000", "0.000", "0.000", "1.000"]
 
 
+def test_trials_are_counted_by_the_hours_that_are_added_up_and_seconds_are_of_those_that_finished() -> None:
+    """A trial that failed after an hour has cost it, and says nothing of how long a trial takes."""
+    failed = FULL.results.groupby("variant").cumcount() == 1
+    table = FULL.results.assign(
+        seconds=1800.0, device_seconds=3600.0, earlier_device_seconds=0.0, untimed_attempts=0, status="done"
+    )
+    table.loc[failed, "status"] = "failed"
+    table.loc[failed, "seconds"] = [np.nan, np.nan, 9.0, 9.0]
+    found = report.content(replace(FULL, results=table))["cost"].tables[0]
+    counted, hours, seconds = (
+        found.head.index(name) for name in ("trials with a time", "device hours", "seconds of the last attempt (done)")
+    )
+    assert [row[counted].text for row in found.rows] == ["2"] * 4
+    assert [row[hours].text for row in found.rows] == ["2.000"] * 4
+    assert [row[seconds].text for row in found.rows] == ["1,800.0"] * 4
+
+
 def test_a_class_without_reference_words_is_named_and_the_other_has_its_rate() -> None:
     silent = FULL.utterances["group"] == "word"
     none = {
