@@ -15,7 +15,7 @@ import pandas as pd
 
 from launcher.noise import NoiseFloor
 from launcher.significance import LEVEL
-from launcher.stats import MIN_SEEDS, MIN_SPEAKERS
+from launcher.stats import MIN_SEEDS, MIN_SPEAKERS, summary_by_variant
 
 NOT_MEASURED = "\N{EN DASH}"
 
@@ -88,7 +88,7 @@ def answer(
     name = f"the baseline {best['variant']}" if best["variant"] == baseline else best["variant"]
     headline = f"{lead} WER: {name}, {percent(best['mean'])} ({_over(best)})"
     other, comparison = _comparison(measured, compared, baseline)
-    cautions = (*_pruned(results), *_cautions(summary, other))
+    cautions = (*_pruned(results), *_cautions(summary, other), *_unmeasured(results))
     if noise is not None and other is not None and noise.hides(other["difference"]):
         cautions = (
             f"This difference is within the noise floor: {noise.sentence().removeprefix('noise floor: ')}.",
@@ -154,6 +154,18 @@ def _pruned(results: pd.DataFrame) -> tuple[str, ...]:
         f"Early stopping pruned {count(len(pruned), 'trial')}: {of}. Those that are left were picked for their loss, so "
         "their mean WER tends to be too low; without --early-stopping the same command trains the others to the end.",
     )
+
+
+def _unmeasured(results: pd.DataFrame) -> tuple[str, ...]:
+    """Say which finished trials a mean leaves out, since their value is not finite: it looks better than they are."""
+    found = []
+    for metric, name in (("cer", "CER"), ("nll_per_label", "NLL per label")):
+        summary = summary_by_variant(results, metric)
+        short = summary[summary["n_values"] < summary["n_done"]]
+        if len(short) and summary["n_values"].any():
+            lacking = ", ".join(f"{row.variant} ({row.n_values} of {row.n_done})" for row in short.itertuples())
+            found.append(f"Not every finished trial has a finite {name}: {lacking}. The means are those of the others.")
+    return tuple(found)
 
 
 def _cautions(summary: pd.DataFrame, compared: pd.Series | None) -> tuple[str, ...]:

@@ -41,12 +41,13 @@ def main_table(results: pd.DataFrame, compared: pd.DataFrame) -> Table:
         compared: `launcher.comparisons.comparisons`.
     """
     others = ("cer", "nll_per_label")
-    cer, nll = (summary_by_variant(results, name).set_index("variant")["mean"] for name in others)
+    cer, nll = (summary_by_variant(results, name).set_index("variant") for name in others)
     rows = tuple(
         (
             text(row["variant"]), Cell(f"{row['n_done']:.0f} of {row['n_requested']:.0f}", row["n_done"], True),
             _mean(row), _difference(row), probability(row["p_holm"]), _relative(row),
-            rate(cer[row["variant"]]), number(nll[row["variant"]], "{:.2f}"),
+            _of_done(rate(cer.loc[row["variant"], "mean"]), cer.loc[row["variant"]]),
+            _of_done(number(nll.loc[row["variant"], "mean"], "{:.2f}"), nll.loc[row["variant"]]),
         )
         for row in compared.to_dict("records")
     )  # fmt: skip
@@ -62,6 +63,13 @@ def main_table(results: pd.DataFrame, compared: pd.DataFrame) -> Table:
         "No trial was requested.",
         exported=True,
     )
+
+
+def _of_done(mean: Cell, summary: pd.Series) -> Cell:
+    """Add of how many finished seeds a mean is, where not of all."""
+    if mean.value is None or summary["n_values"] == summary["n_done"]:
+        return mean
+    return Cell(f"{mean.text} ({summary['n_values']:.0f} of {summary['n_done']:.0f})", mean.value, True)
 
 
 def _covered(compared: pd.DataFrame) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,8 @@ class EarlyStopping(TrainerCallback):
             raise DataError(
                 f"metric_for_best_model = {self.metric.removeprefix('eval_')!r} is not measured; there are: {known}"
             )
-        values = [entry[self.metric] for entry in scores]
+        # A score that is no number is no best one: none would ever be below it.
+        values = [math.inf if math.isnan(entry[self.metric]) else entry[self.metric] for entry in scores]
         return len(values) - 1 - values.index(min(values)) >= self.patience
 
 

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from launcher.answer import answer
+from launcher.comparison_sections import main_table
 from launcher.comparisons import comparisons
 from launcher.significance import claimed
 from launcher.stats import summary_by_variant
@@ -78,6 +79,24 @@ def test_the_answer_says_that_speakers_are_not_known() -> None:
     found = headline(results, rows.assign(speaker="unknown"))
     assert " by Holm" not in found
     assert found.endswith("; with speakers that are not known this cannot be claimed to generalise.")
+
+
+def test_a_trial_whose_loss_is_infinite_is_missed_in_the_mean_and_told() -> None:
+    results, rows = drawn(3)
+    losses = [1.0, np.nan, 3.0, 1.0, np.inf, 3.0]
+    results = results.assign(nll_per_label=losses, cer=0.1)
+    table = comparisons(results, tally(results, rows), "a", rounds=200)
+    shown = main_table(results, table)
+    place = shown.head.index("NLL per label (nats)")
+    assert [row[place].text for row in shown.rows] == ["2.00 (2 of 3)"] * 2
+    assert [row[place - 1].text for row in shown.rows] == ["10.0 %"] * 2
+    cautions = answer(results, summary_by_variant(results, "wer"), table, "a").cautions
+    assert (
+        "Not every finished trial has a finite NLL per label: a (2 of 3), b (2 of 3). The means are those of the others."
+        in cautions
+    )
+    whole = results.assign(nll_per_label=1.0)
+    assert not any("finite" in told for told in answer(whole, summary_by_variant(whole, "wer"), table, "a").cautions)
 
 
 def test_a_difference_that_is_not_shown_and_small_is_said_to_be_small() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState
 
-from trainables.callbacks import StopOnRequest
+from trainables.callbacks import EarlyStopping, StopOnRequest
 
 
 @pytest.fixture
@@ -25,6 +26,20 @@ def arguments(*, best: bool = False) -> Any:
 
 def at(update: int) -> TrainerState:
     return TrainerState(global_step=update, max_steps=20)
+
+
+@pytest.mark.parametrize(
+    ("scores", "over"),
+    [
+        ([math.nan, 3.0, 2.0, 1.0], False),
+        ([3.0, math.nan, 2.0], False),
+        ([1.0, math.nan, 2.0], True),
+        ([math.nan] * 3, True),
+        ([1.0, 2.0, 3.0], True),
+    ],
+)
+def test_a_score_that_is_no_number_is_not_the_best(scores: list[float], over: bool) -> None:
+    assert EarlyStopping(2, "eval_wer").is_over([{"eval_wer": score} for score in scores]) is over
 
 
 def test_a_checkpoint_that_is_there_is_not_written_again(stop: StopOnRequest) -> None:
