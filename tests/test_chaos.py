@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import disks
 import pytest
 from launches import DEADLINE_SECONDS, ROOT, STUDY, environment, start
 
@@ -50,14 +51,8 @@ def test_trials_that_are_behind_are_pruned_and_can_go_on_later(data: Path, tmp_p
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 7 MB: the prepared data and one checkpoint of `tiny` fit, a second one beside it does not."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=7m", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("cannot mount a small disk here: needs root")
-    try:
+    with disks.small_disk(tmp_path / "disk", "7m") as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 def test_a_full_disk_stops_the_study_and_room_lets_the_same_command_go_on(data: Path, small_disk: Path) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tensorboardX
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from trainables import attempts, distributed, tables
 from trainables.errors import DataError
+from trainables.event_file import EventFile
 from trainables.masking import without_passwords
 from trainables.session import Session
 
@@ -184,27 +184,42 @@ class TensorBoard(TrainerCallback):
             name: value if isinstance(value, (bool, int, float)) else without_passwords(str(value))
             for name, value in hyperparameters.items()
         }
-        self.writer: tensorboardX.SummaryWriter | None = None
+        self.file: EventFile | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Open the event file; on resuming, what lay behind the checkpoint is struck out."""
+        """Begin an event file; on resuming, what lay behind the checkpoint is struck out."""
         if state.is_world_process_zero:
-            purge = state.global_step + 1 if state.global_step else None
-            self.writer = tensorboardX.SummaryWriter(str(self.folder), purge_step=purge)
+            self.file = EventFile(self.folder, state.global_step + 1 if state.global_step else None)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Mapping[str, Any], **_: Any
     ) -> None:
-        """Write one point per number."""
-        for name, value in logs.items() if self.writer is not None and "update" in logs else ():
+        """Add one point per number."""
+        for name, value in logs.items() if self.file is not None and "update" in logs else ():
             if name not in ("update", "epoch"):
                 tag = f"validation/{name.removeprefix('eval_')}" if name.startswith("eval_") else f"train/{name}"
-                self.writer.add_scalar(tag, value, state.global_step)  # type: ignore[union-attr]
+                self.file.add_scalar(tag, value, state.global_step)  # type: ignore[union-attr]
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Put on disk what there is so far."""
+        self._flush()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Put on disk what no attempt that goes on from this checkpoint measures again."""
+        self._flush()
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Put on disk what there is, also of a trial that stops here."""
+        self._flush()
 
     def close(self, scores: Mapping[str, float | None]) -> None:
-        """Write hyperparameters and final scores for the HParams page, and close."""
-        if self.writer is not None:
+        """Write hyperparameters and final scores for the HParams page."""
+        if self.file is not None:
             final = {f"final/{name}": float(value) for name, value in scores.items() if isinstance(value, (int, float))}
-            self.writer.add_hparams(self.hyperparameters, final, name=".")
-            self.writer.close()
-            self.writer = None
+            self.file.add_hparams(self.hyperparameters, final)
+            self._flush()
+            self.file = None
+
+    def _flush(self) -> None:
+        if self.file is not None:
+            self.file.flush()
