@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
 
-from launcher import attempt_times, draining, results
+from launcher import attempt_times, draining, results, storage
 from launcher.retries import StorageError
 
 OUT_OF_MEMORY, LOST, STORAGE, PREEMPTED = "out of memory", "worker lost", "storage", "preempted"
@@ -107,10 +107,10 @@ def _tells_of_memory(error: BaseException | None) -> bool:
 
 
 def _tells_of_storage(error: BaseException | None) -> bool:
-    """The worker could not reach the file system of the study, for minutes; another worker could not either, or not for long."""
+    """A disk is full or gone, or the file system of the study was away for minutes: another worker would meet that too."""
     if isinstance(error, StorageError):
-        return error.may_pass
-    return f"{StorageError.__module__}.{StorageError.__name__}:" in str(error)
+        return error.may_pass or storage.concerns(error)
+    return f"{StorageError.__module__}.{StorageError.__name__}:" in str(error) or storage.concerns(error)
 
 
 def _now() -> str:

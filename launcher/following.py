@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from launcher import attempts, results, waiting
+from launcher import attempts, results, storage, waiting
 from launcher.attempts import Verdict
 from launcher.guard import Guard
 from launcher.places import Place
@@ -126,8 +126,11 @@ class Follower:
         self._ended(trial.config["trial_id"])
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """Note why Tune gave the trial up, unless its worker did so itself."""
+        """Note why Tune gave the trial up, unless its worker did so itself; a full disk ends the study, and fails no trial."""
         name = trial.config["trial_id"]
+        if storage.concerns(_error(trial)):
+            self.halt(_reason(trial))
+            return self._ended(name)
         try:
             at_length(lambda: self.place.fetch(f"trials/{name}"))
             results.record_failure(self.folders[name], _reason(trial), attempts.LOST)
@@ -149,5 +152,9 @@ class Follower:
 
 def _reason(trial: Any) -> str:
     """Say why Tune gave a trial up (its worker left no error of its own: it was killed)."""
-    error = trial.get_error() if hasattr(trial, "get_error") else None
+    error = _error(trial)
     return f"the trial's process ended without a result ({type(error).__name__}: {error})" if error else "unknown"
+
+
+def _error(trial: Any) -> BaseException | None:
+    return trial.get_error() if hasattr(trial, "get_error") else None

@@ -19,7 +19,7 @@ from ray import tune
 from ray.exceptions import RayActorError
 from ray.tune.schedulers import FIFOScheduler
 
-from launcher import attempts, courier, draining, preflight, results, retries, waiting, working
+from launcher import attempts, courier, draining, preflight, results, retries, storage, waiting, working
 from launcher.attempts import Verdict
 from launcher.cluster import DRIVER, DRIVER_CPUS, Cluster, Sizing
 from launcher.following import Follower, Listener
@@ -81,9 +81,7 @@ def run(
     pruner = _pruner(stop_file.parent, folders) if early_stopping else None
     watcher = _Watcher(stop_file, fail_fast, listener, folders, pruner, place, guard)
     driver: dict[str, float] = {DRIVER: 1} if cluster.has_driver_resource else {"CPU": DRIVER_CPUS}
-    is_shared = (
-        cluster.address is not None
-    )  # nobody takes away the machine that the study was started on, or works there
+    is_shared = cluster.address is not None  # nobody takes away the machine that launches, or works there
     told = guard.told if guard is not None else None
     more = {"may_drain": is_shared, "waits": is_shared, "preflight": told, "refused": sorted(cluster.refused)}
     handed = _Jobs(ray.put({job["trial_id"]: {**job, **more} for job in jobs}))
@@ -175,7 +173,9 @@ def _drive(cell: Mapping[str, Any], *, jobs: _Jobs, train_fn: str, sizing: Sizin
     except preflight.Unfit as unfit:
         _tell_unfit(dict([unfit.args]))
         raise _Moved(f"{job['trial_id']} does not begin on a node that is not fit: {unfit.args[1]}") from unfit
-    except results.ResultsError as unwritable:
+    except (results.ResultsError, OSError) as unwritable:
+        if isinstance(unwritable, OSError) and not storage.concerns(unwritable):
+            raise
         verdict, reason = Verdict.HALT, str(unwritable)
     if verdict is Verdict.HALT:
         tune.report({"status": verdict.name, "reason": reason})

@@ -20,7 +20,7 @@ from launcher.retries import StorageError, at_length
 from launcher.study import Prepared, Study, Trial
 
 _UNWRITABLE = (
-    "{out} cannot be written to: {why}; all trials stopped behind their last checkpoints. "
+    "trials of {out} cannot write: {why}; all stopped behind their last checkpoints. "
     "Make room and give the same command again"
 )
 _UNREACHABLE = "{why}; all trials stopped behind their last checkpoints. The same command goes on once that works again"

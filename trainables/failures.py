@@ -37,8 +37,10 @@ class Diverged(FloatingPointError):
 def classify(error: BaseException) -> str:
     """Tell the class of a failure from what was raised, or from what caused it."""
     for cause in _causes(error):
-        if getattr(cause, "is_request_error", False):
-            return WRONG_REQUEST
+        if getattr(
+            cause, "is_request_error", False
+        ):  # where a disk is full, "free some" is what a request error says of it
+            return STORAGE if _was_storage(cause) else WRONG_REQUEST
         if isinstance(cause, Diverged):
             return DIVERGED
         if is_out_of_memory(cause):
@@ -71,6 +73,15 @@ def _concerns_storage(error: BaseException) -> bool:
         return True
     number = _RUST_ERROR.search(str(error))
     return _STORAGE_TEXT.search(str(error)) is not None or (number is not None and int(number[1]) in _STORAGE_ERRORS)
+
+
+def _was_storage(error: BaseException) -> bool:
+    """Whether an error was raised from one of storage that the system told of by its number."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+        if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
+            return True
+    return False
 
 
 def _comes_from_outside(error: BaseException) -> bool:

@@ -28,6 +28,7 @@ from trainables import (
     attempts,
     checkpoints,
     distributed,
+    failures,
     hardware,
     model_setup,
     progress_file,
@@ -73,6 +74,7 @@ def train_fn(config: Mapping[str, Any], session: Session | None = None) -> str:
 
     Raises:
         Exception: what went wrong in one of several workers, so that the others do not wait for it.
+        OSError: the attempt could not be counted, or its end not be noted.
     """
     trial = Trial.from_config(config)
     with attempts.held(trial.folder) if distributed.rank() == 0 else nullcontext():
@@ -83,28 +85,25 @@ def train_fn(config: Mapping[str, Any], session: Session | None = None) -> str:
             if distributed.rank() == 0:
                 _tidy(trial)  # its worker died after the last file was written
             return DONE
-        try:
-            trial = _begin(trial)
+        # Not in the block below: an attempt that could not be counted has no record in which its error could be noted.
+        world, is_first = distributed.world_size(), distributed.rank() == 0
+        halvings = attempts.begin(trial.folder, trial.launch, trial.attempt, workers=world) if is_first else 0
+        try:  # after attempts that ran out of memory micro-batches are smaller
+            halvings = round(distributed.add([float(halvings)], distributed.device())[0])
+            trial = trial.with_smaller_micro_batches(0.5**halvings)
             with trackers.of(trial) as tracking:
                 status = _run(trial, session or RayTrainSession(), tracking)
                 tracking.finish(status)
         except Exception as error:
             failed = attempts.fail(trial.folder, error)
-            if distributed.world_size() > 1 and not isinstance(error, (Diverged, DataError)):
+            # These are met by all workers alike; a full disk may be that of one node.
+            alike = isinstance(error, (Diverged, DataError)) and failures.classify(error) != failures.STORAGE
+            if world > 1 and not alike:
                 raise
             return FAILED if failed else BROKEN_OFF
         if distributed.rank() == 0 and status != PREEMPTED:  # that has been noted with its update
             attempts.end(trial.folder)
         return status
-
-
-def _begin(trial: Trial) -> Trial:
-    """Count the attempt; after attempts that ran out of memory micro-batches are smaller."""
-    world = distributed.world_size()
-    begun = distributed.rank() == 0
-    halvings = attempts.begin(trial.folder, trial.launch, trial.attempt, workers=world) if begun else 0
-    halvings = round(distributed.add([float(halvings)], distributed.device())[0])
-    return trial.with_smaller_micro_batches(0.5**halvings)
 
 
 def _run(trial: Trial, session: Session, tracking: trackers.Trackers) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -89,6 +90,48 @@ def test_a_worker_that_cannot_reach_the_storage_halts_the_study_and_fails_no_tri
     assert attempts.settle(tmp_path, "one", error) is Verdict.HALT
     assert classes(tmp_path) == ["storage"]
     assert not (tmp_path / "failure.json").exists()
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device", "/tmp/lossgrid-train-x")
+
+
+def caused_by(cause: BaseException) -> RuntimeError:
+    error = RuntimeError("the workers could not be started")
+    error.__cause__ = cause
+    return error
+
+
+class OutOfDiskError(Exception):
+    """Called as Ray calls its own."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FULL,
+        caused_by(FULL),
+        OSError(errno.EROFS, "Read-only file system"),
+        OSError(errno.ESTALE, "Stale file handle"),
+        RuntimeError("Training failed ...\nOSError: [Errno 122] Disk quota exceeded: 'attempts.json'"),
+        RuntimeError("ray::Worker() ... OSError: [Errno 5] Input/output error"),
+        RuntimeError("ArrowInvalid: [errno 28] Error writing bytes to file"),
+        OutOfDiskError("Local disk is full"),
+    ],
+)
+def test_a_disk_that_is_full_or_gone_around_a_trial_halts_the_study_at_once(tmp_path: Path, error: Exception) -> None:
+    # It could not even begin: nothing of it is known but the error.
+    assert attempts.settle(tmp_path, "one", error, before=0) is Verdict.HALT
+    assert classes(tmp_path) == ["storage"]
+    assert not (tmp_path / "failure.json").exists()
+    assert attempts.reason(tmp_path) == " ".join(str(error).split())
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(errno.ENOENT, "gone"), RuntimeError("[Errno 104] Connection reset by peer"), caused_by(OSError())]
+)  # fmt: skip
+def test_other_errors_of_the_system_are_those_of_a_lost_worker(tmp_path: Path, error: Exception) -> None:
+    assert attempts.settle(tmp_path, "one", error, before=0) is Verdict.AGAIN
+    assert classes(tmp_path) == ["worker lost"]
 
 
 def test_what_the_worker_said_itself_stands_and_is_not_counted_twice(tmp_path: Path) -> None:

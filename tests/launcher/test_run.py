@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 import threading
 from collections.abc import Mapping
@@ -106,6 +108,38 @@ def test_a_trial_that_cannot_write_reports_why_and_is_no_lost_worker(unwritable:
     watching.on_trial_result(1, [], SimpleNamespace(config={"trial_id": "t"}), reports[0])
     assert watching.halted == reports[0]["reason"]
     assert (tmp_path / ".stop-1").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_full_disk_beside_the_trial_halts_the_study_and_asks_for_no_other_process(
+    tmp_path: Path, monkeypatch, number: int
+) -> None:
+    reports: list[dict[str, str]] = []
+    monkeypatch.setattr(run.tune, "report", reports.append)
+
+    def fails(job: Any) -> Any:
+        raise OSError(number, os.strerror(number), "/tmp/copies")
+
+    monkeypatch.setattr(run.courier, "beside", fails)
+    words: Any = {"train_fn": "builtins:len", "sizing": Sizing(1, False, 1, 1), "backend": "tune"}
+    run._drive({"trial_id": "t"}, jobs={"t": {"trial_id": "t"}}, **words)  # type: ignore[arg-type]
+    assert reports == [{"status": "HALT", "reason": f"[Errno {number}] {os.strerror(number)}: '/tmp/copies'"}]
+
+
+def test_other_errors_beside_the_trial_are_left_to_tune(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(run.courier, "beside", lambda job: open(tmp_path / "gone"))
+    words: Any = {"train_fn": "builtins:len", "sizing": Sizing(1, False, 1, 1), "backend": "tune"}
+    with pytest.raises(FileNotFoundError):
+        run._drive({"trial_id": "t"}, jobs={"t": {"trial_id": "t"}}, **words)  # type: ignore[arg-type]
+
+
+def test_a_trial_that_tune_gave_up_over_a_full_disk_has_not_failed(tmp_path: Path) -> None:
+    watching = watcher(tmp_path, Listener())
+    full = RuntimeError("ray::drive() ... OSError: [Errno 28] No space left on device: '/tmp/ray'")
+    trial = SimpleNamespace(config={"trial_id": "t"}, get_error=lambda: full)
+    watching.on_trial_error(1, [trial], trial)
+    assert "No space left on device: '/tmp/ray'" in str(watching.halted)
+    assert not (tmp_path / "trials" / "t" / "failure.json").exists()
 
 
 def test_a_process_that_was_used_before_begins_nothing_on_a_node_that_is_taken_away(tmp_path, monkeypatch) -> None:

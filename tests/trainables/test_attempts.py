@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import disks
 import pytest
 import torch
 from transformers import Wav2Vec2ForCTC
@@ -128,6 +129,19 @@ def test_a_full_disk_is_not_the_failure_of_the_trial(store: Path, undisturbed: P
     assert ended(tmp_path) == ["storage"]
     run(job(store, tmp_path))
     assert_equal(tmp_path, undisturbed)
+
+
+def test_an_attempt_that_cannot_be_counted_says_why_to_whoever_asked_for_it(store: Path, tmp_path: Path) -> None:
+    configuration = job(store, tmp_path / "disk" / "trial", launch="one")
+    with disks.small_disk(tmp_path / "disk", "64k") as disk:
+        (disk / "trial").mkdir()
+        (disk / "trial" / ".lock").touch()
+        filler = disks.fill(disk)
+        with pytest.raises(OSError, match="No space left"):
+            train_fn(configuration, Session())
+        assert attempts.read(disk / "trial")["attempts"] == 0
+        filler.unlink()
+        assert attempts.begin(disk / "trial", "one") == 0
 
 
 def test_a_killed_process_leaves_its_attempt_open_and_the_next_one_notes_it(store, undisturbed, tmp_path) -> None:

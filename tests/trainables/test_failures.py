@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from trainables import failures
+from trainables.corpora import writing
 from trainables.errors import DataError
 from trainables.failures import DIVERGED, ERROR, LOST, OUT_OF_MEMORY, STORAGE, WRONG_REQUEST, Diverged, classify
 
@@ -42,6 +43,21 @@ def caused_by(cause: BaseException) -> RuntimeError:
 def test_the_class_of_a_failure(error: BaseException, kind: str) -> None:
     assert classify(error) == kind
     assert classify(caused_by(error)) == kind
+
+
+def test_a_full_disk_is_one_whatever_request_error_says_what_to_do_about_it(tmp_path: Path) -> None:
+    for number, kind in ((errno.ENOSPC, STORAGE), (errno.EDQUOT, STORAGE), (errno.EFBIG, WRONG_REQUEST)):
+        with pytest.raises(DataError, match="free some") as caught, writing.space_needed(tmp_path):
+            raise OSError(number, "while a checkpoint is copied into the cache of this node")
+        assert classify(caught.value) == kind
+        assert classify(caused_by(caught.value)) == kind
+
+
+def test_a_request_error_that_is_told_while_a_full_disk_is_cleared_up_is_none_of_storage() -> None:
+    try:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    except OSError:
+        assert classify(DataError("no such column")) == WRONG_REQUEST
 
 
 def test_what_ray_raises_in_a_worker_is_not_the_fault_of_the_trial() -> None:
