@@ -10,6 +10,7 @@ import io
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -159,6 +160,24 @@ def _print_into(log: Path) -> None:
     with log.open("a", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    sys.stdout, sys.stderr = _into(1), _into(2)
+
+
+def _into(number: int) -> io.TextIOWrapper:
+    # Written at once: what waits in a buffer for a disk with room is lost with a process that is killed.
+    return io.TextIOWrapper(_Log(number, "w", closefd=False), encoding="utf-8", errors="replace", write_through=True)
+
+
+class _Log(io.FileIO):
+    """A log that may be on a full disk: then lines are lost, and neither the work nor why it ended is."""
+
+    def write(self, content: Any) -> int:
+        """Write what there is room for."""
+        try:
+            super().write(content)
+        except OSError:
+            pass
+        return len(content)
 
 
 class _Wishes:

@@ -10,35 +10,13 @@ from typing import Any
 
 import click
 
+from launcher import ending
 from launcher.locations import LOCATION, PATH
-
-EXIT_BAD_REQUEST, EXIT_FAILED_TRIALS, EXIT_INTERRUPTED = 2, 3, 130
 
 
 def main() -> None:
     """Run the command line; a request that cannot be carried out is one message and exit code 2."""
-    try:
-        sys.exit(cli.main(standalone_mode=False, prog_name=Path(sys.argv[0]).name) or 0)
-    except click.exceptions.Exit as finished:
-        sys.exit(finished.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(EXIT_BAD_REQUEST)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; the same command goes on where this one stopped", err=True)
-        sys.exit(EXIT_INTERRUPTED)
-    except PermissionError as error:
-        told = f"{error.filename or error}: {error.strerror or 'no permission'}"
-        click.echo(f"Error: {told}; ask for the right to read and write there, or use another place", err=True)
-        sys.exit(EXIT_BAD_REQUEST)
-    except ValueError as error:
-        if not getattr(error, "is_request_error", False):
-            raise
-        from launcher import masking, printable
-
-        told = masking.without_passwords(str(error))
-        click.echo(f"Error: {printable.lines(told)}", err=True)  # it may quote a file of somebody else
-        sys.exit(getattr(error, "exit_code", EXIT_BAD_REQUEST))
+    ending.run(lambda: cli.main(standalone_mode=False, prog_name=Path(sys.argv[0]).name))
 
 
 @click.group(

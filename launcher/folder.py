@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
 
-from launcher import masking, provenance, results
+from launcher import masking, provenance, reading, results
 from launcher.places import Place
 from launcher.study import Prepared, Study, Trial, short_names
 
@@ -39,9 +39,7 @@ def held(out: Path, *, wanted: bool) -> Iterator[None]:
             raise results.ResultsError(
                 f"{out} is in use by {lock.read().strip() or 'another launch'}; wait for it, or give another --out"
             ) from error
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {provenance.host()}\n")
-        lock.flush()
+        _sign(lock, out)
         _sweep(out)
         yield
 
@@ -53,6 +51,15 @@ def _sweep(out: Path) -> None:
     for result in out.glob("trials/*/result.json"):
         shutil.rmtree(result.parent / "checkpoints", ignore_errors=True)
         (result.parent / "progress.json").unlink(missing_ok=True)
+
+
+def _sign(lock: IO[str], out: Path) -> None:
+    """Write who holds the folder, past the buffer of the file: what waits in one on a full disk raises again when it is closed."""
+    try:
+        os.ftruncate(lock.fileno(), 0)
+        os.write(lock.fileno(), f"process {os.getpid()} on {provenance.host()}\n".encode())
+    except OSError as error:
+        raise reading.unwritable(out / ".lock", error) from error
 
 
 def _take(lock: IO[str]) -> None:

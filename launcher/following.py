@@ -111,7 +111,10 @@ class Follower:
         if result.get("status") == Verdict.HALT.name:
             self.halt(result["reason"])
         elif result.get("status") == "UNFIT" and self._guard is not None:
-            self._guard.refuse(result["node"], result["reason"])
+            try:
+                self._guard.refuse(result["node"], result["reason"])
+            except results.ResultsError as unwritable:  # the record of the nodes
+                self.halt(str(unwritable))
         elif result.get("status") == waiting.WAITING:
             self.listener.waiting(name)
         elif result.get("status") == waiting.RUNNING:

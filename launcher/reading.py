@@ -17,6 +17,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
+from launcher import storage
+
 _TRIAL_ID = re.compile(r"(?!\.)[A-Za-z0-9=._-]{1,200}")
 _NUMBERS = frozenset(
     "substitutions deletions insertions hits char_errors chars loss labels frames duration_seconds grad_norm update".split()
@@ -30,6 +32,18 @@ class ResultsError(ValueError):
     """A folder is no study, or cannot be read or written to."""
 
     is_request_error = True
+
+
+class Unwritable(ResultsError):
+    """A disk is full, read-only or gone: that is no wrong request, and the same command goes on once it is mended."""
+
+    exit_code = 130
+
+
+def unwritable(path: Path, error: OSError) -> ResultsError:
+    """Make the error that says that a file cannot be written."""
+    kind = Unwritable if error.errno in storage.ERRORS else ResultsError
+    return kind(f"cannot write {path} ({error.strerror}); free or change the folder given by --out")
 
 
 def json_file(path: Path) -> dict[str, Any]:

@@ -220,7 +220,7 @@ def write_whole(path: Path, write: Any) -> None:
     """Let `write(temporary)` make a file, flush it to the disk and put it in place.
 
     Raises:
-        ResultsError: the folder cannot be written to, or the disk is full.
+        ResultsError: the folder cannot be written to; `Unwritable`: the disk is full or gone.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -231,9 +231,7 @@ def write_whole(path: Path, write: Any) -> None:
         os.replace(temporary, path)
         flush_folder(path.parent)
     except OSError as error:
-        raise ResultsError(
-            f"cannot write {path} ({error.strerror}); free or change the folder given by --out"
-        ) from error
+        raise reading.unwritable(path, error) from error
     finally:  # half a file would take the room that the next one needs; what was raised tells more than an error here
         with suppress(OSError):
             temporary.unlink()

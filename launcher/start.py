@@ -221,7 +221,10 @@ def _see(place: Place) -> None:
 
 def _gave_up(out: Path, why: str) -> Halted:
     """Write down how the trials stand, for whoever comes back."""
-    results.write_tables(out)
+    try:
+        results.write_tables(out)
+    except results.ResultsError as unwritable:
+        why = f"{why}; {unwritable}"
     return Halted(
         f"{why}. `python launch.py doctor` looks for the reason; the same command goes on from the last checkpoints"
     )

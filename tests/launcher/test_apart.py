@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import disks
 import psutil
 import pytest
 
@@ -24,6 +25,11 @@ def work(what, terminal):
     terminal.write(f"told: {what}\\n")
     terminal.flush()
     print("a library talks")
+    print("and complains", file=sys.stderr)
+    if what == "talk":
+        return [what]
+    if what == "fail":
+        raise OSError(28, "No space left on device")
     # not os.system, which ignores the Ctrl-C that may come meanwhile
     subprocess.run("echo and so does a process of it >&2", shell=True, check=True)
     if what == "die":
@@ -91,9 +97,27 @@ def test_what_becomes_of_the_work_is_told(tmp_path: Path, what: str, said: str) 
     assert stdout.startswith(said)
     assert stderr == f"told: {what}\n"
     log = (tmp_path / "log").read_text()
-    assert "a library talks" in log or what in ("die", "leave")  # these leave what Python had not written yet
+    assert "a library talks" in log
     assert "and so does a process of it" in log
     assert ("Traceback" in log) == (what in ("raise", "request"))
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [("talk", "['talk']\n"), ("fail", "broken off: OSError: [Errno 28] No space left on device; see ")],
+)
+def test_a_log_on_a_full_disk_costs_neither_the_work_nor_why_it_ended(tmp_path: Path, what: str, said: str) -> None:
+    with disks.small_disk(tmp_path / "disk", "256k") as disk:
+        (disk / "log").touch()
+        program = tmp_path / "program.py"
+        program.write_text(PROGRAM)
+        disks.fill(disk)
+        done = subprocess.run(
+            [sys.executable, str(program), what, str(disk / "log")], capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60,
+        )  # fmt: skip
+    assert done.stdout.startswith(said)
+    assert done.stderr == f"told: {what}\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import disks
 import pytest
 from conftest import small_rows, write_manifest
 
@@ -84,6 +86,36 @@ def test_an_output_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None
     done = launch("--grid", "losses", "--out", str(tmp_path / "file" / "out"))
     assert done.returncode == 2
     assert "give another folder" in done.stderr
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Path]:
+    with disks.small_disk(tmp_path / "full", "64k") as disk:
+        for name in ("stdout", "stderr"):
+            (disk / name).touch()
+        disks.fill(disk)
+        yield disk
+
+
+def test_an_output_folder_on_a_full_disk_is_told_and_can_be_resumed(full: Path) -> None:
+    done = launch("--grid", "losses", "--out", str(full / "study"))
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == (
+        f"Error: cannot write {full}/study/.lock (No space left on device); free or change the folder given by --out\n"
+    )
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--help"], 130), (["--grid", "nonsense"], 2), (["--no-such-option"], 2)])
+def test_what_cannot_be_shown_changes_no_exit_code_and_is_no_traceback(full: Path, words: list[str], code: int) -> None:
+    command = [sys.executable, str(ROOT / "launch.py"), *words]
+    with (full / "stdout").open("w") as stdout, (full / "stderr").open("w") as stderr:
+        assert subprocess.run(command, stdout=stdout, stderr=stderr, cwd=ROOT).returncode == code
+        done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert (full / "stdout").stat().st_size == (full / "stderr").stat().st_size == 0
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert ("No space left on device; mend that or make room" in done.stderr) is (code == 130)
 
 
 def test_a_second_launch_on_a_folder_is_told_who_holds_it(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from launcher import cli
+from launcher import cli, ending
 
 KEY = "s3://KEY:SECRET@/x"  # names no bucket: nobody is asked over a network
 
@@ -15,7 +15,7 @@ def told(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     monkeypatch.setattr("sys.argv", ["launch.py", *shlex.split(line)])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert ended.value.code == cli.EXIT_BAD_REQUEST
+    assert ended.value.code == ending.EXIT_BAD_REQUEST
     return capsys.readouterr().err
 
 
