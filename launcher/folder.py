@@ -87,16 +87,24 @@ def set_aside(trials: Sequence[Trial], rows: dict[str, dict[str, Any]], place: P
 
     Returns:
         what was moved: where it lay, and where it lies.
+
+    Raises:
+        ResultsError: something cannot be moved; all is where it lay.
     """
     stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
-    moved = []
+    moved: list[tuple[Path, Path]] = []
     for trial in trials:
         aside = place.folder / "replaced" / f"{trial.trial_id}.{stamp}"
         board = place.folder / "tensorboard" / trial.run_name
         for old, new in ((results.trial_folder(place.folder, trial.trial_id), aside), (board, aside / "tensorboard")):
-            if old.exists():
+            if not old.exists():
+                continue
+            try:
                 place.move(old, new)
-                moved.append((old, new))
+            except OSError as error:
+                put_back(moved, place)
+                raise reading.unwritable(new, error) from error
+            moved.append((old, new))
         rows[trial.trial_id] = {"status": "pending", "attempts": 0}
     return moved
 

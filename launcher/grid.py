@@ -118,7 +118,7 @@ def execute(request: Request) -> int:
             interrupted = bool(todo) and start.run(
                 study, trials, todo, rows, data, place, placing=request.placing, launch=launch, console=console
             )
-        except ConfigurationError:
+        except (ConfigurationError, start.Unbegun):
             folder.put_back(moved, place)
             raise
         except start.Halted as halted:

@@ -38,6 +38,14 @@ class Halted(results.ResultsError):
     exit_code = 130
 
 
+class Unbegun(results.ResultsError):
+    """Trials could not be handed out; none has begun."""
+
+    def __init__(self, why: results.ResultsError) -> None:
+        super().__init__(str(why))
+        self.exit_code = getattr(why, "exit_code", 2)
+
+
 @dataclass(frozen=True)
 class Placing:
     """Where and how trials are to run; see `launch.py --help`."""
@@ -102,10 +110,15 @@ def run(
     Raises:
         Halted: nothing can be written, or Ray broke down again and again.
         ConfigurationError: the trials cannot be run so here; none has begun.
+        Unbegun: they could not be handed out.
     """
     out = place.folder
     stop_file = out.resolve() / f".stop-{os.getpid()}"
-    handover.describe(todo, handover.take_up(todo, rows, out, launch, console), out)
+    taken = handover.take_up(todo, rows, out, launch, console)
+    try:
+        handover.describe(todo, taken, out)
+    except results.ResultsError as error:
+        raise Unbegun(error) from error
     place.drop(stop_file)  # of an earlier launch that was killed and had this number
     place.drop_wishes()
     place.send()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import s3
+from conftest import small_rows, write_manifest
 
-from launcher import folder, places, results
+from launcher import folder, grid, places, reading, results, start
 from launcher.mirror import Mirror
 from launcher.places import Place
 from tests.launcher.studies import checkpoint, finished, put, study
@@ -111,3 +115,39 @@ def test_a_launch_that_was_refused_puts_back_what_it_set_aside(place: Place, tmp
     folder.put_back(moved, place)
     place.send()
     assert content(place, tmp_path, "after") == before
+
+
+def test_what_cannot_be_set_aside_stays_where_it_lay_and_is_told(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    ends(place, 0.5)
+    (results.trial_folder(tmp_path, NAMES[1]) / "tensorboard").touch()  # its curves find a file in their way
+    before = content(place, tmp_path, "before")
+    with pytest.raises(results.ResultsError, match=r"cannot write .*replaced/.*/tensorboard \(Not a directory"):
+        set_aside(place)
+    assert content(place, tmp_path, "after") == before
+
+
+def test_results_are_put_back_where_a_fresh_launch_has_no_room_to_hand_out_its_trials(
+    tmp_path: Path, monkeypatch
+) -> None:
+    manifest, place = write_manifest(tmp_path / "m.csv", small_rows(tmp_path)), Place(tmp_path / "out")
+    request = grid.Request("losses", "launch", out=place.folder, data=str(manifest), address="local")
+
+    def has_no_room(*_: Any) -> None:
+        raise reading.unwritable(
+            place.folder / "trials" / "trial.conf", OSError(errno.ENOSPC, "No space left on device")
+        )
+
+    monkeypatch.setattr(start.handover, "describe", has_no_room)
+    with pytest.raises(start.Unbegun):
+        grid.execute(request)
+    for trial in results.read_study(place.folder)["trials"]:
+        put(place.folder, trial["trial_id"], result=finished())
+    before = content(place, tmp_path, "before")
+    with pytest.raises(start.Unbegun, match="No space left") as full:
+        grid.execute(replace(request, fresh=True))
+    assert full.value.exit_code == 130
+    after = content(place, tmp_path, "after")
+    assert {name: data for name, data in after.items() if name != "study.json"} == {
+        name: data for name, data in before.items() if name != "study.json"
+    }
