@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -223,10 +224,14 @@ class Mirror:
                 shutil.copyfileobj(source, file, uploads.BLOCK_BYTES)
             return True
 
-        if not self._again(f"read ({name})", copy):
-            return None
-        os.utime(temporary, ns=(stamp.time, stamp.time))
-        os.replace(temporary, path)
+        try:
+            if not self._again(f"read ({name})", lambda: retries.with_room(copy, path)):
+                return None
+            os.utime(temporary, ns=(stamp.time, stamp.time))
+            os.replace(temporary, path)
+        finally:  # half a file would keep a disk full
+            with suppress(OSError):
+                temporary.unlink()
         return Stamp(path.stat().st_size, stamp.time)
 
     def _upload(self, name: str, path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from launcher.masking import without_passwords
@@ -26,6 +28,26 @@ class StorageError(ResultsError):
     """
 
     may_pass = True
+
+
+class NoRoom(StorageError):
+    """The disk of this machine is full or read-only: that is not for the network to mend."""
+
+    may_pass, exit_code = False, 130
+
+
+def with_room(work: Callable[[], Result], path: Path) -> Result:
+    """Do something that writes a file of this machine.
+
+    Raises:
+        NoRoom: the disk is full or read-only.
+    """
+    try:
+        return work()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        raise NoRoom(f"{path} cannot be written on this machine ({error.strerror}); make room there") from error
 
 
 def again(work: Callable[[], Result], failed: str, *, patient: bool) -> Result:

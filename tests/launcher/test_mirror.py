@@ -10,11 +10,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import disks
 import gcs
 import pytest
 import s3
 
-from launcher import retries, uploads
+from launcher import attempts, retries, uploads
 from launcher.mirror import Mirror
 from launcher.retries import StorageError
 
@@ -239,6 +240,22 @@ def test_a_file_that_goes_between_listing_and_reading_is_left_out(uri: str, tmp_
     monkeypatch.setattr(reader, "listing", lambda under="": listed)
     reader.pull()
     assert reader.files() == ["y"]
+
+
+def test_a_full_disk_here_is_no_fault_of_the_bucket_and_keeps_no_half_file(tmp_path: Path, monkeypatch) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    for name in ("a", "b", "c"):
+        (there / name).write_bytes(bytes(100_000))
+    monkeypatch.setattr(retries.time, "sleep", lambda seconds: pytest.fail("waits for room on its own disk"))
+    with disks.small_disk(tmp_path / "disk", "64k") as disk:
+        mirror = Mirror(f"file://{there}", disk, is_known=True)
+        with pytest.raises(
+            retries.NoRoom, match=rf"{disk}/. cannot be written on this machine \(No space left"
+        ) as full:
+            retries.at_length(mirror.pull)
+        assert list(disk.iterdir()) == []
+    assert attempts.settle(tmp_path, "one", full.value, before=0) is attempts.Verdict.HALT
 
 
 def test_what_is_repeated_goes_on_behind_any_error(capsys: pytest.CaptureFixture[str]) -> None:
