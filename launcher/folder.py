@@ -34,10 +34,15 @@ def held(out: Path, *, wanted: bool) -> Iterator[None]:
     with _lock_file(out) as lock:
         try:
             _take(lock)
-        except OSError as error:
+        except BlockingIOError as error:
             lock.seek(0)
             raise results.ResultsError(
                 f"{out} is in use by {lock.read().strip() or 'another launch'}; wait for it, or give another --out"
+            ) from error
+        except OSError as error:
+            raise results.ResultsError(
+                f"{out} is on a file system without locks ({error.strerror}); give an --out on another one, or have it mounted "
+                "with them (Lustre: -o flock)"
             ) from error
         _sign(lock, out)
         _sweep(out)

@@ -65,6 +65,11 @@ class Follower:
         self._touch(self.stop_file)
         self.listener.stopping(why)
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether trials that wait are not to begin; also where the file that would tell them cannot be made."""
+        return self._is_stopping or self.stop_file.exists()
+
     def interrupt(self) -> None:
         """Stop because somebody asked for it."""
         self.interrupted = True

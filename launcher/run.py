@@ -93,7 +93,7 @@ def run(
             tune.with_resources(drive, request),
             param_space={"trial_id": tune.grid_search([job["trial_id"] for job in jobs])},
             tune_config=tune.TuneConfig(
-                max_concurrent_trials=sizing.max_concurrent, reuse_actors=True, scheduler=_Scheduler(request, stop_file)
+                max_concurrent_trials=sizing.max_concurrent, reuse_actors=True, scheduler=_Scheduler(request, watcher)
             ),
             run_config=tune.RunConfig(
                 storage_path=scratch,
@@ -127,9 +127,9 @@ class _Scheduler(FIFOScheduler):
     ends there: nobody else would tell it.
     """
 
-    def __init__(self, request: Callable[[Mapping[str, Any]], tune.PlacementGroupFactory], stop_file: Path) -> None:
+    def __init__(self, request: Callable[[Mapping[str, Any]], tune.PlacementGroupFactory], watcher: Follower) -> None:
         super().__init__()
-        self._request, self._stop_file = request, stop_file
+        self._request, self._watcher = request, watcher
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Place the trial anew; one that ends with this error is not placed again."""
@@ -139,7 +139,7 @@ class _Scheduler(FIFOScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """Choose the next one."""
-        if self._stop_file.exists():
+        if self._watcher.is_stopping:
             for trial in tune_controller.get_trials():
                 if trial.status == trial.PENDING:
                     trial.init_local_path()  # what Tune does before it places a trial, and asks for when one ends

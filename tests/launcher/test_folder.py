@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -151,3 +152,14 @@ def test_results_are_put_back_where_a_fresh_launch_has_no_room_to_hand_out_its_t
     assert {name: data for name, data in after.items() if name != "study.json"} == {
         name: data for name, data in before.items() if name != "study.json"
     }
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.ESTALE])
+def test_a_file_system_without_locks_is_not_told_as_another_launch(tmp_path: Path, monkeypatch, number: int) -> None:
+    def has_none(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(folder.fcntl, "flock", has_none)
+    with pytest.raises(results.ResultsError, match=f"without locks .{os.strerror(number)}.; give an --out on another"):
+        with folder.held(tmp_path, wanted=True):
+            pass

@@ -60,6 +60,20 @@ def test_a_stop_that_cannot_be_written_down_halts_the_study_and_is_told_once(unw
     assert str(watching.halted).startswith(f"cannot write {unwritable}/.stop-1 (Not a directory")
 
 
+def test_trials_that_wait_end_where_no_stop_file_can_be_made(unwritable: Path, monkeypatch) -> None:
+    watching = watcher(unwritable, Listener())
+    waits = SimpleNamespace(PENDING=Trial.PENDING, status=Trial.PENDING, init_local_path=lambda: None)
+    stopped: list[Any] = []
+    controller = SimpleNamespace(get_trials=lambda: [waits], stop_trial=stopped.append)
+    monkeypatch.setattr(run.FIFOScheduler, "choose_trial_to_run", lambda self, controller: None)
+    scheduler = run._Scheduler(lambda cell: None, watching)  # type: ignore[arg-type,return-value]
+    scheduler.choose_trial_to_run(controller)
+    assert stopped == []
+    watching.halt("the disk is full")
+    scheduler.choose_trial_to_run(controller)
+    assert stopped == [waits]
+
+
 def test_a_wish_to_stop_is_sent_as_soon_as_the_network_is_back(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "out").mkdir()
