@@ -53,7 +53,7 @@ class Audit:
         shares: rows of shares.parquet.
         cosines: rows of cosines.parquet.
         exact: rows of exact.parquet; none unless whole gradients were asked for.
-        summary: weights (their digest), utterances, excluded (loss not finite), split, reductions, seconds.
+        summary: weights (their digest), utterances, excluded (loss not finite), split, reductions, left_out, seconds.
     """
 
     shares: list[dict[str, Any]]
@@ -89,6 +89,7 @@ class Auditor:
         chunk_size: utterances of a micro-batch of stock training, for the reductions that replicate it.
         exact_lengths: put only utterances of the very same length together, so that nothing is padded.
         exact: utterances whose gradient at all trained weights is measured too.
+        left_out: reductions that are not measured, as the training set lacks groups that they would weigh.
 
     Raises:
         DataError: a column is called `length`, or none of the utterances can be aligned.
@@ -105,6 +106,7 @@ class Auditor:
     chunk_size: int | None = None
     exact_lengths: bool = False
     exact: int = 0
+    left_out: tuple[str, ...] = ()
     _counted_N: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -150,7 +152,7 @@ class Auditor:
             "utterances": self._column("utt_id"),
             "labels": [self.split.labels[position] for position in self.positions],
             "inputs": {name: [row[one] for one in self.positions] for name, row in self.split.model_inputs.items()},
-            "groups": [self.split.groups, self.split.group_counts.tolist()],
+            "groups": [self.split.groups, self._update(range(1)).require_groups()[1].tolist()],
             "columns": self.columns,
             "reductions": [str(reduction) for reduction in self.reductions],
             "settings": [self.blank, self.chunk_size, self.exact_lengths, self.exact, *more],
@@ -210,6 +212,7 @@ class Auditor:
             "excluded": excluded,
             "split": sorted(set(self._column("split"))),
             "reductions": [str(reduction) for reduction in self.reductions],
+            "left_out": list(self.left_out),
             "seconds": time.perf_counter() - started,
         }
         found = (self.weights, sums, gradient_shares(sums))
@@ -286,7 +289,7 @@ class Auditor:
         positions = [self.positions[place] for place in place_B]
         return self.split.micro_batch(positions, self.features, positions)
 
-    def _update(self, places: np.ndarray) -> Update:
+    def _update(self, places: Sequence[int] | np.ndarray) -> Update:
         return self.split.update([self.positions[place] for place in places], self.chunk_size)
 
     def _column(self, name: str) -> list[Any]:

@@ -38,6 +38,7 @@ class Split:
         model_inputs: what the model is given of each utterance beside its audio, by the name of its argument.
         class_code: number of each utterance's class for the auxiliary classifier, -1 where it has none; None: no
             classifier.
+        training_count_G: training utterances of each group, where these are not the training utterances.
     """
 
     store: Store
@@ -50,6 +51,7 @@ class Split:
     group_code: list[int]
     model_inputs: Mapping[str, Sequence[int]] = field(default_factory=dict)
     class_code: list[int] | None = None
+    training_count_G: np.ndarray | None = None
 
     @property
     def group_counts(self) -> np.ndarray:
@@ -89,6 +91,7 @@ class Split:
             group_code=[groups.index(name) for name in names],
             model_inputs={name: [values[p] for p in positions] for name, values in self.model_inputs.items()},
             class_code=None if self.class_code is None else [self.class_code[position] for position in positions],
+            training_count_G=None,
         )
 
     def update(self, positions: Sequence[int], chunk_size: int | None = None) -> Update:
@@ -103,7 +106,7 @@ class Split:
             frame_count_N=np.array([self.frames[position] for position in positions], dtype=int),
             group_N=np.array([self.group_code[position] for position in positions], dtype=int),
             groups=self.groups,
-            training_count_G=self.group_counts,
+            training_count_G=self.group_counts if self.training_count_G is None else self.training_count_G,
             chunk_N=np.arange(len(positions)) // (chunk_size or max(1, len(positions))),
         )
 

@@ -78,7 +78,8 @@ def ready(
         usage = Usage.of(trial.get(TRAINING, {}))
         column = trial[MODEL].get("reduction_group", "group")
         weighting = [str(trial[MODEL].get(key)) for key in ("reduction", "dataset_loss_weighting", "no_control_layer")]
-        asked = (usage, column, *weighting, trains(trial), scored_splits(trial))
+        audited = [str(trial.get(TRAINING, {}).get(key)) for key in ("audit", "audit_split")]
+        asked = (usage, column, *weighting, *audited, trains(trial), scored_splits(trial))
         if asked not in seen:
             seen.add(asked)
             notes += _check(store, trial, usage, column)
@@ -157,8 +158,8 @@ def _check(store: Store, trial: Sections, usage: Usage, column: str) -> list[str
                     f"nothing is left of the split {name!r} (left: {', '.join(sorted(splits)) or 'nothing'}); both train "
                     "and validation are needed: look at split, filter_controls, filter_datasets and l2_speakers"
                 )
-        _choose(trial, columns, column, "train")
-    training = trial.get(TRAINING, {})
+        reduction_choice.choose(trial[MODEL], _groups(columns, column, "train"))
+    training, notes = trial.get(TRAINING, {}), usage.selection.without_effect(Usage().columns(store)[1])
     if training.get("audit"):
         audited = training.get("audit_split") or "train"
         if audited not in splits:
@@ -166,14 +167,39 @@ def _check(store: Store, trial: Sections, usage: Usage, column: str) -> list[str
                 f"audit_split = {audited}: the data have no usable utterance in that split; they have: "
                 f"{', '.join(sorted(splits)) or 'none'}; name one of these, or set audit = False"
             )
-        _choose(trial, columns, column, audited)
-    return usage.selection.without_effect(Usage().columns(store)[1])
+        notes = [*notes, *_audit_notes(trial, columns, column, audited)]
+    return notes
 
 
-def _choose(trial: Sections, columns: Mapping[str, Sequence[Any]], column: str, name: str) -> None:
-    """Check that the reduction fits the groups of a split."""
-    groups = {value for value, split in zip(columns[column], columns["split"]) if split == name}
-    reduction_choice.choose(trial[MODEL], tuple(sorted(groups)))
+def _groups(columns: Mapping[str, Sequence[Any]], column: str, name: str) -> tuple[str, ...]:
+    """Return the groups of a split."""
+    return tuple(sorted({value for value, split in zip(columns[column], columns["split"]) if split == name}))
+
+
+def _audit_notes(trial: Sections, columns: Mapping[str, Sequence[Any]], column: str, split: str) -> list[str]:
+    """Check that the reduction of a trial can be audited, and say which others cannot: they weigh by the training set.
+
+    Raises:
+        DataError: the trial's own reduction weighs groups, and the training set lacks one that is audited.
+    """
+    audited, training = _groups(columns, column, split), _groups(columns, column, "train")
+    lacking = [group for group in audited if group not in training]
+    why = (
+        f"and training has no utterance of {', '.join(lacking)}"
+        if training
+        else "and the data have no training utterances"
+    )
+    reduction = reduction_choice.choose(trial[MODEL], training or audited)
+    if reduction_choice.audit_lacks(reduction, audited, training):
+        raise DataError(
+            f"audit_split = {split}: reduction {str(reduction)!r} weighs groups as the training set has them, {why}; "
+            "audit a split of groups that are trained on, or set audit = False"
+        )
+    if lacking:
+        return [
+            f"the audit of the split {split} leaves out reductions that weigh groups as the training set has them, {why}"
+        ]
+    return []
 
 
 def _check_columns(store: Store, names: Iterable[str]) -> None:

@@ -43,3 +43,22 @@ def choose(settings: Mapping[str, Any], groups: Sequence[str]) -> Reduction:
         reduction = Reduction("dataset_weighted", {group: named[group] for group in groups})
     reduction.check(groups)
     return reduction
+
+
+def audit_lacks(reduction: Reduction, audited: Sequence[str], training: Sequence[str]) -> list[str]:
+    """Say of which audited groups a reduction does not know how it would weigh them in training.
+
+    Weights by group follow from the training set: from its groups, and from how many utterances each has there. Only
+    `dataset_weighted`, which names its groups, can do without a training set.
+
+    Args:
+        reduction: any.
+        audited: groups of the audited utterances.
+        training: groups of the training set; empty where the data have none.
+
+    Returns:
+        the groups, empty where the reduction can be audited.
+    """
+    if not reduction.needs_groups or (not training and reduction.name == "dataset_weighted"):
+        return []
+    return [group for group in audited if group not in training]

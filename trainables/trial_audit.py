@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -18,6 +19,7 @@ from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
 
 from trainables import distributed, reduction_choice, sampling, tables
 from trainables.audit import Auditor, Precision
+from trainables.dataset import Split
 from trainables.shares import presets
 from trainables.trial import Trial
 from trainables.variants import RESULTS_VERSION
@@ -76,7 +78,8 @@ class TrialAudit:
 
 def make(
     trial: Trial,
-    auditor_split: Any,
+    audited: Split,
+    training: Split,
     blank: int,
     features: Wav2Vec2FeatureExtractor,
     model: Wav2Vec2ForCTC,
@@ -84,24 +87,53 @@ def make(
     precision: Precision,
     exact_lengths: bool,
 ) -> TrialAudit:
-    """Make the audit of a trial from its configuration."""
-    arguments, training = trial.arguments, trial.training
+    """Make the audit of a trial from its configuration.
+
+    Args:
+        trial: what was asked for.
+        audited: the split that is audited.
+        training: the training set, by whose groups reductions weigh; empty where the data have none.
+        blank: label id of the CTC blank.
+        features: normalisation and attention mask.
+        model: the model.
+        device: where it is.
+        precision: makes the autocast context of one forward.
+        exact_lengths: put only utterances of the very same length together.
+
+    Raises:
+        DataError: the trial's reduction does not fit the groups of the training set.
+    """
+    arguments, settings = trial.arguments, trial.training
     bound = int(arguments.get("per_device_train_batch_size", 8))
-    own = str(reduction_choice.choose(trial.model, auditor_split.groups))  # a list of weights is one too
+    own = str(reduction_choice.choose(trial.model, training.groups or audited.groups))  # a list of weights is one too
+    family = presets((*trial.reductions, own))
+    known = [not reduction_choice.audit_lacks(one, audited.groups, training.groups) for one in family]
     auditor = Auditor(
-        split=auditor_split,
-        positions=sampling.sample(auditor_split, int(training.get("audit_utterances", 2000))),
+        split=_weighed_as(audited, training) if all(known) else audited,
+        positions=sampling.sample(audited, int(settings.get("audit_utterances", 2000))),
         features=features,
         blank=blank,
         columns=tuple(name for name in trial.groups if name != "split"),
-        reductions=presets((*trial.reductions, own)),
-        budget_seconds=float(training["micro_batch_seconds"]),
+        reductions=tuple(itertools.compress(family, known)),
+        left_out=tuple(str(one) for one, is_known in zip(family, known) if not is_known),
+        budget_seconds=float(settings["micro_batch_seconds"]),
         max_utterances=int(arguments.get("per_device_eval_batch_size", bound)),
         chunk_size=bound,
         exact_lengths=exact_lengths,
-        exact=int(training.get("audit_exact") or 0),
+        exact=int(settings.get("audit_exact") or 0),
     )
     return TrialAudit(trial, auditor, model, device, precision)
+
+
+def _weighed_as(audited: Split, training: Split) -> Split:
+    """Return the audited split as reductions weigh it: by the groups of the training set and by their numbers there."""
+    code = [training.groups.index(group) for group in audited.groups]
+    return replace(
+        audited,
+        groups=training.groups,
+        group_code=[code[one] for one in audited.group_code],
+        training_count_G=training.group_counts,
+    )
 
 
 def write_tables(trial: Trial, keys: Mapping[str, str]) -> None:

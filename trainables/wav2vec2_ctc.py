@@ -163,9 +163,11 @@ def _audit(
 ) -> trial_audit.TrialAudit | None:
     if not trial.training.get("audit"):
         return None
-    audited = model_setup.split_of(trial, trial.training.get("audit_split") or "train", scorer.model, vocabulary)
+    training = model_setup.split_of(trial, "train", scorer.model, vocabulary)
+    name = trial.training.get("audit_split") or "train"
+    audited = training if name == "train" else model_setup.split_of(trial, name, scorer.model, vocabulary)
     return trial_audit.make(
-        trial, audited, vocabulary.blank, features, scorer.model, scorer.device, scorer.precision,
+        trial, audited, training, vocabulary.blank, features, scorer.model, scorer.device, scorer.precision,
         scorer.exact_lengths,
     )  # fmt: skip
 

@@ -185,8 +185,9 @@ def test_the_key_of_an_audit_follows_from_all_that_decides_it(world) -> None:
         auditor(world, reductions=REDUCTIONS[1:]).key(world.model()),
         auditor(world, exact=2).key(world.model()),
         auditor(world, chunk_size=2).key(world.model()),
+        auditor(world, split=dataclasses.replace(world.train, training_count_G=np.array([3, 9]))).key(world.model()),
     }
-    assert len(others - {key}) == 7
+    assert len(others - {key}) == 8
 
 
 def test_what_is_trained_decides_an_audit_of_whole_gradients_alone(world) -> None:
