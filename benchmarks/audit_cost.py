@@ -106,7 +106,7 @@ def _device() -> torch.device:
 
 def _auditor(data: Split, features: Any, positions: tuple[int, ...], every: bool) -> Auditor:
     reductions = presets() if every else (parse("mean"),)
-    return Auditor(data, positions, features, 0, ("group", "speaker"), reductions, **BOUNDS)
+    return Auditor(data, positions, features, 0, ("group", "speaker"), reductions, update_size=32, **BOUNDS)
 
 
 def _compare(name: str, model: Any, data: Split, features: Any, count: int, turns: int) -> dict[str, Any]:
@@ -150,12 +150,13 @@ def _bookkeeping_seconds(auditor: Auditor, model: Any) -> float:
 
     def run() -> None:
         anew = dataclasses.replace(auditor)
-        sums = ClassSums(anew.classes, len(anew.weights.weight_DN), size, _device())
+        sums = ClassSums(anew.classes, len(anew.weights.weight_DN), len(anew.reductions), size, _device())
         for first in range(0, count, BOUNDS["max_utterances"]):
             places = np.arange(first, min(first + BOUNDS["max_utterances"], count))
             sums.add(
                 places,
                 coefficient_DB=anew.weights.coefficients(places.tolist(), loss_N[places], labels_N[places]),
+                value_R=anew.weights.values(places.tolist(), loss_N[places], labels_N[places]),
                 plain_B=np.ones((len(places), 4)),
                 gradient_BQ=gradient_NQ[places],
             )

@@ -89,10 +89,11 @@ def what_matters(configuration: Configuration, weights: Mapping[str, str] | None
     # stock_mean is the one whose fault is to depend on the micro-batch; an audit measures it too.
     if configuration.model.reduction.startswith("stock_mean") if trains else configuration.training.audit:
         kept["Trainer Arguments"]["micro_batch"] = chunk
-    if trains:
+    # What shares an update decides the weights that are audited.
+    if trains or configuration.training.audit:
         kept["Trainer Arguments"]["update_size"] = configuration.update_size
-        if best and given.get("eval_strategy") == "steps":  # left out, it is logging_steps
-            kept["Trainer Arguments"]["eval_steps"] = given.get("eval_steps") or given.get("logging_steps")
+    if trains and best and given.get("eval_strategy") == "steps":  # left out, it is logging_steps
+        kept["Trainer Arguments"]["eval_steps"] = given.get("eval_steps") or given.get("logging_steps")
     return kept
 
 

@@ -30,12 +30,13 @@ from trainables.audit_files import RowFile, audit_schema, text_columns
 from trainables.dataset import Split
 from trainables.errors import DataError
 from trainables.exact_gradients import exact_rows, exact_schema
+from trainables.expected_weights import population_size
 from trainables.frozen import digest, frozen
 from trainables.head_gradients import HeadGradients
 from trainables.reductions import Reduction, Update
 from trainables.sampling import by_choice
 from trainables.share_tables import cosine_rows, cosines_schema, gradient_shares, share_rows, shares_schema
-from trainables.shares import Classes, ClassSums, Weights
+from trainables.shares import Classes, ClassSums, InTraining, Weights
 from trainables.tables import LENGTH
 from trainables.vocabulary import labels_needed
 
@@ -89,6 +90,7 @@ class Auditor:
         chunk_size: utterances of a micro-batch of stock training, for the reductions that replicate it.
         exact_lengths: put only utterances of the very same length together, so that nothing is padded.
         exact: utterances whose gradient at all trained weights is measured too.
+        update_size: utterances of an update of training, which the weights are averaged over; None: all are one update.
         left_out: reductions that are not measured, as the training set lacks groups that they would weigh.
 
     Raises:
@@ -106,6 +108,7 @@ class Auditor:
     chunk_size: int | None = None
     exact_lengths: bool = False
     exact: int = 0
+    update_size: int | None = None
     left_out: tuple[str, ...] = ()
     _counted_N: np.ndarray = field(init=False, repr=False)
 
@@ -132,8 +135,18 @@ class Auditor:
 
     @cached_property
     def weights(self) -> Weights:
-        """Weights of every reduction: the utterances that can be aligned are one update."""
-        return Weights.of(self.reductions, self._update(np.flatnonzero(self._counted_N)), self._counted_N)
+        """Weights of every reduction for the utterances that can be aligned."""
+        counted = np.flatnonzero(self._counted_N)
+        return Weights.of(self.reductions, self._update(counted), self._counted_N, self._dealt(counted))
+
+    def _dealt(self, counted: np.ndarray) -> InTraining | None:
+        """Let the audited utterances be dealt with those of their split that stand for it."""
+        if self.update_size is None:
+            return None
+        own, rows = {self.positions[place]: None for place in counted}, len(self.split)
+        size = population_size(rows, self.update_size, len(own))
+        dealt = list(dict.fromkeys([*own, *by_choice(self.split)]) if size > len(own) else own)[:size]
+        return InTraining(self.split.update(dealt), self.update_size, rows)
 
     def key(self, model: nn.Module, *more: str) -> str:
         """Hash all that decides what an audit finds, so that trials which start from one model share one audit.
@@ -155,7 +168,7 @@ class Auditor:
             "groups": [self.split.groups, self._update(range(1)).require_groups()[1].tolist()],
             "columns": self.columns,
             "reductions": [str(reduction) for reduction in self.reductions],
-            "settings": [self.blank, self.chunk_size, self.exact_lengths, self.exact, *more],
+            "settings": [self.blank, self.chunk_size, self.update_size, self.exact_lengths, self.exact, *more],
         }
         return _hash(json.dumps(decides, sort_keys=True))[:16]
 
@@ -198,7 +211,7 @@ class Auditor:
         forward, excluded = _Forward(model, device, precision), 0
         with frozen(model) as weights_digest:
             with HeadGradients(model) as head:
-                sums = ClassSums(self.classes, len(self.weights.weight_DN), head.size, device)
+                sums = ClassSums(self.classes, len(self.weights.weight_DN), len(self.reductions), head.size, device)
                 for first in range(0, len(self.positions), _BLOCK):
                     places = range(first, min(first + _BLOCK, len(self.positions)))
                     rows = self._measure_block(places, forward, head, sums)
@@ -250,6 +263,7 @@ class Auditor:
             sums.add(
                 kept,
                 coefficient_DB=self.weights.coefficients(kept.tolist(), loss_B[chosen], labels),
+                value_R=self.weights.values(kept.tolist(), loss_B[chosen], labels),
                 plain_B=np.column_stack([loss_B[chosen], np.ones(len(kept)), labels, seconds]),
                 gradient_BQ=measured.gradient_BQ[chosen],
                 first=int(number) * head.layer_size,
@@ -281,9 +295,8 @@ class Auditor:
             return ctc.losses(forward(batch), batch, self.blank)[0]
 
         grams = exact_gradients.measure(forward.model, loss_of, len(chosen))
-        weights = Weights.of(self.reductions, self._update(np.array(chosen)), np.ones(len(chosen), dtype=bool))
         classes = [one.taken(chosen) for one in self.classes]
-        return exact_rows(grams, weights, classes, self._label_count_N[chosen])
+        return exact_rows(grams, self.weights.taken(chosen), classes, self._label_count_N[chosen])
 
     def _batch(self, place_B: np.ndarray) -> ctc.MicroBatch:
         positions = [self.positions[place] for place in place_B]

@@ -96,7 +96,7 @@ def exact_rows(
 
     Args:
         grams: of the sample.
-        weights: of the sample as one update.
+        weights: of the sample.
         classes: of the sample.
         label_count_N: labels of the sample.
     """

@@ -28,6 +28,7 @@ class Stateful(Protocol):
     """What a reduction that remembers can do."""
 
     needs_gradient_norms: ClassVar[bool]
+    weighs_by_mates: ClassVar[bool]
 
     def initial(self, groups: Sequence[str]) -> State:
         """Return what is remembered before the first update."""
@@ -53,12 +54,14 @@ class GroupDRO:
     Differs from the paper: q steps after the update, not before it, because weights are fixed before the forward. And
     groups come as they are dealt, not equally often, so a group that the update lacks keeps its q, and the others share
     what they had together; with the division over all groups, the rare would lose for being rare. As in the paper, a
-    group that the update lacks adds nothing to L.
+    group that the update lacks adds nothing to L: over many updates a rare group has less than its share q_g, by the part
+    of the updates that lack it, unless updates are large enough to hold every group.
 
     Reference: Sagawa et al. 2020, https://arxiv.org/abs/1911.08731, algorithm 1; eta = 0.01 as in its code.
     """
 
     needs_gradient_norms: ClassVar[bool] = False
+    weighs_by_mates: ClassVar[bool] = True
     eta: Positive = 0.01
 
     def initial(self, groups: Sequence[str]) -> State:
@@ -105,6 +108,7 @@ class CtcDRO:
     """
 
     needs_gradient_norms: ClassVar[bool] = False
+    weighs_by_mates: ClassVar[bool] = False
     eta: Positive = 1e-4
     alpha: Positive = 0.1
     batch_frames: Positive = 2500.0
@@ -150,6 +154,7 @@ class GradientBalanced:
     """
 
     needs_gradient_norms: ClassVar[bool] = True
+    weighs_by_mates: ClassVar[bool] = False
     decay: Fraction = 0.999
 
     def initial(self, groups: Sequence[str]) -> State:

@@ -5,8 +5,8 @@ numpy only: plans and analyses read this module without torch. N utterances of a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,17 @@ class Update:
 
     def __len__(self) -> int:
         return len(self.label_count_N)
+
+    def taken(self, places: Sequence[int]) -> Update:
+        """Return an update of some of the utterances."""
+        chosen = list(places)
+        parts = {
+            name: None if values_N is None else values_N[chosen]
+            for name, values_N in (("group_N", self.group_N), ("chunk_N", self.chunk_N))
+        }
+        return replace(
+            self, label_count_N=self.label_count_N[chosen], frame_count_N=self.frame_count_N[chosen], **parts
+        )
 
     def require_groups(self) -> tuple[np.ndarray, np.ndarray]:
         """Return (group_N, training_count_G), both as arrays.

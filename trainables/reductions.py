@@ -7,7 +7,9 @@ the tuple of its kind. It sees only what is known before the first forward, so Z
 kinds that do more: `reduction_loss` scales each loss by a factor of itself, `reduction_state` weighs by what earlier
 updates showed, and `reduction_stock`, for replication, depends on how an update is cut.
 
-`sum`, `utterance_mean`, `token_mean` and `frame_mean` differ by one number per update: they point the same way.
+Within one update `sum`, `utterance_mean`, `token_mean` and `frame_mean` point the same way: they differ by one number per
+update. For `token_mean` and `frame_mean` it is another one in each, so that over many updates they weigh utterances
+otherwise than `sum` does: an update of few labels (or frames) counts as much as one of many, and short utterances gain.
 
 numpy only: plans and analyses read this module without torch. N utterances of an update, G groups of the training set.
 """
@@ -60,7 +62,10 @@ def utterance_mean(update: Update) -> Weighting:
 
 
 def token_mean(update: Update) -> Weighting:
-    """Average over labels: w = 1, Z = sum of U. Same direction as `sum`; the usual choice of language models.
+    """Average over labels: w = 1, Z = sum of U; the usual choice of language models.
+
+    Same direction as `sum` within an update. Over updates, short transcripts gain: those that share an update with few
+    labels weigh more. The smaller the update the more: with one utterance it is `mean`, from some hundred on it is `sum`.
 
     Reference: fairseq's CTC criterion with `sentence_avg` off.
     """
@@ -68,7 +73,10 @@ def token_mean(update: Update) -> Weighting:
 
 
 def frame_mean(update: Update) -> Weighting:
-    """Average over the frames of the update: w = 1, Z = sum of T. Same direction as `sum`: no utterance gains.
+    """Average over the frames of the update: w = 1, Z = sum of T.
+
+    Same direction as `sum` within an update. Over updates, short recordings gain, as short transcripts do in `token_mean`;
+    with one utterance per update it is `utterance_frame_mean`.
 
     Reference: icefall logs its CTC loss so, https://github.com/k2-fsa/icefall.
     """
@@ -140,6 +148,8 @@ def dataset_weighted(update: Update, /, **weights: Positive) -> Weighting:
 # The family, by kind.
 _BY_LENGTH = (sum, mean, utterance_mean, token_mean, frame_mean, utterance_frame_mean, power)
 _BY_GROUP = (group_balanced, group_temperature, dataset_weighted)
+# Z follows from who shares the update: these weigh an utterance in company with others otherwise in each.
+_BY_MATES = (token_mean, frame_mean)
 
 REDUCTIONS: Mapping[str, Callable[..., Any]] = {
     **{function.__name__: function for function in (*_BY_LENGTH, *_BY_GROUP, *BY_LOSS)},
@@ -246,6 +256,14 @@ class Reduction:
     def is_stateful(self) -> bool:
         """Whether the weights follow from earlier updates."""
         return self.name in STATEFUL
+
+    @property
+    def depends_on_mates(self) -> bool:
+        """Whether w / Z of an utterance, before any update was observed, follows from the others in an update of one size.
+
+        `stock_mean` is not meant: dealt at random, any utterance is as likely to be in a smaller micro-batch as any other.
+        """
+        return self._stateful().weighs_by_mates if self.is_stateful else self._member in _BY_MATES
 
     @property
     def needs_groups(self) -> bool:

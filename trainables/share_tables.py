@@ -26,7 +26,8 @@ _SHARES = (
 
 def shares_schema() -> pa.Schema:
     """Columns of shares.parquet: one row per reduction, column and class; see `share_rows`."""
-    return pa.schema([*_KEY, ("utterances", pa.int64()), *((name, pa.float64()) for name in _SHARES)])
+    whole = [(name, pa.int64()) for name in ("update_size", "utterances")]
+    return pa.schema([*_KEY, *whole, *((name, pa.float64()) for name in _SHARES)])
 
 
 def cosines_schema() -> pa.Schema:
@@ -84,7 +85,7 @@ def share_rows(
         gradients: from `gradient_shares`.
 
     Returns:
-        for each reduction, column and class: `utterances` whose loss is finite, their share of the utterances, labels
+        for each reduction, column and class: `update_size`, see `Weights`; `utterances` whose loss is finite, their share of the utterances, labels
         and seconds; `value`, the reduction of the whole audited set; `loss_share`, the class's part of that value; the
         shares of `GradientShares`; `mean_loss` in nats per utterance. None where there is nothing to divide by.
     """
@@ -94,16 +95,17 @@ def share_rows(
         share_K4 = _over(plain_K4, plain_K4.sum(axis=0))
         mean_loss_K = _over(plain_K4[:, 0], plain_K4[:, 1])
         loss_KD = sums.weighted_loss_KD[place]
-        for reduction, direction, scale in zip(weights.reductions, weights.direction_R, weights.scale_R):
+        for reduction, direction, value in zip(weights.reductions, weights.direction_R, sums.value_R):
             shares, loss_K = gradients[place][direction], loss_KD[:, direction]
-            value, loss_share_K = float(scale * loss_K.sum()), _over(loss_K, loss_K.sum())
+            loss_share_K = _over(loss_K, loss_K.sum())
             for code, name in enumerate(one.names):
                 numbers = (
                     *share_K4[code, 1:], value, loss_share_K[code], shares.norm_K[code], shares.signed_K[code],
                     shares.to_rest_K[code], mean_loss_K[code],
                 )  # fmt: skip
                 key = {"reduction": str(reduction), "column": one.column, "class": name}
-                rows.append(key | {"utterances": int(plain_K4[code, 1])} | dict(zip(_SHARES, map(finite, numbers))))
+                counted = {"update_size": weights.update_size, "utterances": int(plain_K4[code, 1])}
+                rows.append(key | counted | dict(zip(_SHARES, map(finite, numbers))))
     return rows
 
 

@@ -1,6 +1,7 @@
 """Who speaks: the share of each class of utterances in the value and in the gradient of every reduction.
 
-The audited utterances, taken as one update, have the loss L = sum_i c_i l_i with c_i = w_i f_i / Z. Of the gradients only
+The audited utterances have the loss L = sum_i c_i l_i with c_i = w_i f_i / Z, on average over the updates that training may
+put them in (`trainables.expected_weights`). Of the gradients only
 the sum of c_i g_i within each class is kept, so memory does not grow with the number of utterances; every share follows
 from the inner products of these sums. Reductions that point the same way share one sum.
 
@@ -10,7 +11,7 @@ N audited utterances, B of them at a time, R reductions, D directions, K classes
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ import torch
 
 from trainables import distributed
 from trainables.errors import DataError
-from trainables.reductions import REDUCTIONS, Reduction, Update, parse
+from trainables.expected_weights import mean_weights
+from trainables.reductions import REDUCTIONS, Reduction, Update, Weighting, parse
 from trainables.tables import LENGTH
 
 MISSING = "(none)"
@@ -85,52 +87,87 @@ class Classes:
 
 
 @dataclass(frozen=True)
+class InTraining:
+    """How training deals the audited utterances into updates.
+
+    Attributes:
+        population: utterances that share updates, described as one update; first the audited ones, in order.
+        update_size: utterances of an update.
+        rows: utterances of an epoch.
+    """
+
+    population: Update
+    update_size: int
+    rows: int
+
+
+@dataclass(frozen=True)
 class Weights:
     """What each reduction makes of the audited utterances before any loss is known.
 
     Attributes:
         reductions: in the order of the tables.
         direction_R: place of each reduction's direction.
-        scale_R: what the direction is multiplied by.
-        weight_DN: w_i / Z along each direction, the largest 1; 0 for utterances that do not count.
+        weight_DN: what w_i / Z is in proportion to along each direction, the largest 1; 0 for utterances that do not count.
         rescale_D: the reduction that multiplies by a factor of the loss; None: none does.
+        together_RN: w_i / Z where all that count are one update.
+        update_size: utterances of the updates that the directions are averaged over; None: of one update of all.
     """
 
     reductions: tuple[Reduction, ...]
     direction_R: np.ndarray
-    scale_R: np.ndarray
     weight_DN: np.ndarray
     rescale_D: tuple[Reduction | None, ...]
+    together_RN: np.ndarray
+    update_size: int | None = None
 
     @classmethod
-    def of(cls, reductions: Sequence[Reduction], update: Update, counted_N: np.ndarray) -> Weights:
-        """Weigh the utterances that count as one update, every reduction with memory in its initial state.
+    def of(
+        cls, reductions: Sequence[Reduction], update: Update, counted_N: np.ndarray, dealt: InTraining | None = None
+    ) -> Weights:
+        """Weigh the utterances that count, every reduction with memory in its initial state.
 
         Args:
             reductions: any.
-            update: the utterances that count, in order.
+            update: the utterances that count, in order, described as one update.
             counted_N: which utterances these are, bool.
+            dealt: how training deals them into updates; None: all are one update.
 
         Raises:
             DataError: the groups do not fit a reduction.
         """
+        _, counts_G = update.require_groups()
+        states = [reduction.initial_state(update.groups, counts_G) for reduction in reductions]
+        together_RN = np.zeros((len(reductions), len(counted_N)))
+        together_RN[:, counted_N] = [_over_z(one(update, state)) for one, state in zip(reductions, states)]
+        weight_RN = together_RN
+        if dealt is not None:
+            # Whoever is dealt into a smaller stock micro-batch is so by chance: there is one size for all.
+            even = replace(update, chunk_N=np.zeros(len(update), dtype=int))
+            weight_RN = np.zeros_like(together_RN)
+            weight_RN[:, counted_N] = [_over_z(one(even, state)) for one, state in zip(reductions, states)]
+            by_mates = [place for place, one in enumerate(reductions) if one.depends_on_mates]
+            of_mates = [reductions[place] for place in by_mates]
+            mean_RM = mean_weights(of_mates, dealt.population, dealt.update_size, dealt.rows)
+            for place, mean_M in zip(by_mates, mean_RM):
+                weight_RN[place, counted_N] = mean_M[: len(update)]
         directions: list[np.ndarray] = []
         rescales: list[Reduction | None] = []
-        direction_R, scale_R = [], []
-        for reduction in reductions:
-            counts_G = update.require_groups()[1]
-            weight_M, normaliser = reduction(update, reduction.initial_state(update.groups, counts_G))
-            weight_N = np.zeros(len(counted_N))
-            weight_N[counted_N] = weight_M / normaliser
-            scale = weight_N.max()
+        direction_R = []
+        for reduction, weight_N in zip(reductions, weight_RN):
             rescale = reduction if reduction.depends_on_loss else None
-            place = _find(weight_N / scale, rescale, directions, rescales)
+            place = _find(weight_N / weight_N.max(), rescale, directions, rescales)
             if place == len(directions):
-                directions.append(weight_N / scale)
+                directions.append(weight_N / weight_N.max())
                 rescales.append(rescale)
             direction_R.append(place)
-            scale_R.append(scale)
-        return cls(tuple(reductions), np.array(direction_R), np.array(scale_R), np.array(directions), tuple(rescales))
+        size = None if dealt is None else dealt.update_size
+        return cls(tuple(reductions), np.array(direction_R), np.array(directions), tuple(rescales), together_RN, size)
+
+    def taken(self, places: Sequence[int]) -> Weights:
+        """Return the weights of some of the utterances, as they are among all."""
+        chosen = list(places)
+        return replace(self, weight_DN=self.weight_DN[:, chosen], together_RN=self.together_RN[:, chosen])
 
     def coefficients(self, places: Sequence[int], loss_B: np.ndarray, label_count_B: np.ndarray) -> np.ndarray:
         """Return c_DB, the factor of each loss along each direction, for finite losses in nats."""
@@ -140,6 +177,11 @@ class Weights:
                 coefficient_B *= reduction.rescale(loss_B, label_count_B)
         return coefficient_DB
 
+    def values(self, places: Sequence[int], loss_B: np.ndarray, label_count_B: np.ndarray) -> np.ndarray:
+        """Return value_R, what these utterances add to each reduction of all as one update."""
+        factor_RB = np.array([one.rescale(loss_B, label_count_B) for one in self.reductions])
+        return (self.together_RN[:, list(places)] * factor_RB) @ loss_B
+
 
 @dataclass
 class ClassSums:
@@ -148,17 +190,20 @@ class ClassSums:
     Attributes:
         classes: the columns.
         directions: D.
+        reductions: R.
         size: P.
         device: where the gradients are; float64 is kept on the CPU where the device has none.
     """
 
     classes: Sequence[Classes]
     directions: int
+    reductions: int
     size: int
     device: torch.device
     gradient_KDP: list[torch.Tensor] = field(init=False)
     plain_K: list[np.ndarray] = field(init=False)
     weighted_loss_KD: list[np.ndarray] = field(init=False)
+    value_R: np.ndarray = field(init=False)
     _waiting: dict[int, list[tuple[np.ndarray, np.ndarray, torch.Tensor]]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -179,12 +224,14 @@ class ClassSums:
         self.gradient_KDP = [torch.zeros(n, *shape, dtype=torch.float64, device=home) for n in counts.values()]
         self.plain_K = [np.zeros((n, 4)) for n in counts.values()]
         self.weighted_loss_KD = [np.zeros((n, self.directions)) for n in counts.values()]
+        self.value_R = np.zeros(self.reductions)
 
     def add(
         self,
         places: np.ndarray,
         *,
         coefficient_DB: np.ndarray,
+        value_R: np.ndarray,
         plain_B: np.ndarray,
         gradient_BQ: torch.Tensor,
         first: int = 0,
@@ -194,10 +241,12 @@ class ClassSums:
         Args:
             places: which they are.
             coefficient_DB: from `Weights.coefficients`.
+            value_R: from `Weights.values`.
             plain_B: loss (nats), 1, labels and seconds of each, shape (B, 4).
             gradient_BQ: the Q numbers of their gradients that are not 0.
             first: place of the first of these among all P.
         """
+        self.value_R += value_R
         for column, one in enumerate(self.classes):
             code_B = one.code_N[places]
             np.add.at(self.plain_K[column], code_B, plain_B)
@@ -224,6 +273,7 @@ class ClassSums:
         """Replace every sum by that over all workers; called when all utterances are in."""
         for first in list(self._waiting):
             self._add_waiting(first)
+        self.value_R = np.array(distributed.add(self.value_R.tolist(), self.device))
         for column, tensor in enumerate(self.gradient_KDP):
             distributed.add_in_place(tensor)
             for sums in (self.plain_K, self.weighted_loss_KD):
@@ -234,6 +284,11 @@ class ClassSums:
         """Return the inner products of the classes' gradients along each direction."""
         gradient_DKP = self.gradient_KDP[column].transpose(0, 1)
         return torch.stack([one_KP @ one_KP.T for one_KP in gradient_DKP]).cpu().numpy()
+
+
+def _over_z(weighting: Weighting) -> np.ndarray:
+    weight_N, normaliser = weighting
+    return weight_N / normaliser
 
 
 def _find(weight_N: np.ndarray, rescale: Reduction | None, known: list[np.ndarray], rescales: list) -> int:

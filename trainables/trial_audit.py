@@ -115,6 +115,7 @@ def make(
         blank=blank,
         columns=tuple(name for name in trial.groups if name != "split"),
         reductions=tuple(itertools.compress(family, known)),
+        update_size=bound * int(arguments.get("gradient_accumulation_steps", 1)),
         left_out=tuple(str(one) for one, is_known in zip(family, known) if not is_known),
         budget_seconds=float(settings["micro_batch_seconds"]),
         max_utterances=int(arguments.get("per_device_eval_batch_size", bound)),

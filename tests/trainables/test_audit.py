@@ -185,9 +185,10 @@ def test_the_key_of_an_audit_follows_from_all_that_decides_it(world) -> None:
         auditor(world, reductions=REDUCTIONS[1:]).key(world.model()),
         auditor(world, exact=2).key(world.model()),
         auditor(world, chunk_size=2).key(world.model()),
+        auditor(world, update_size=8).key(world.model()),
         auditor(world, split=dataclasses.replace(world.train, training_count_G=np.array([3, 9]))).key(world.model()),
     }
-    assert len(others - {key}) == 8
+    assert len(others - {key}) == 9
 
 
 def test_what_is_trained_decides_an_audit_of_whole_gradients_alone(world) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from audits import CHUNK, DIGITS, POSITIONS, REDUCTIONS, WEIGHTED, measured, rows_of
+from audits import CHUNK, DIGITS, POSITIONS, REDUCTIONS, WEIGHTED, auditor, measured, rows_of
 from worlds import World
 
 from trainables import ctc
 from trainables.audit import Audit
-from trainables.dataset import Share
+from trainables.dataset import Share, UpdateSampler
 from trainables.reductions import Reduction, parse
 from trainables.shares import presets
 
@@ -117,6 +117,61 @@ def test_the_gradient_share_of_a_group_is_its_part_of_the_gradient_of_a_training
         )
 
 
+@pytest.fixture(scope="module", params=[3, 8])
+def dealt(request: pytest.FixtureRequest, world: World) -> tuple[int, Audit]:
+    return request.param, measured(world, update_size=request.param)[0]
+
+
+@pytest.mark.parametrize("reduction", EVERY)
+def test_shares_are_those_of_many_updates_as_training_deals_them(world, dealt, by_hand, reduction) -> None:
+    """Updates of a sampler of training, of another seed than any audit's, weighed one by one."""
+    size, audit = dealt
+    losses, gradients = by_hand
+    one, sampler = parse(reduction), UpdateSampler(len(POSITIONS), size, seed=17)
+    state = one.initial_state(world.train.groups, world.train.group_counts)
+    factor_N = np.zeros(len(POSITIONS))
+    for epoch in range(500):
+        sampler.set_epoch(epoch)
+        for positions in sampler:
+            update = world.train.update(positions, CHUNK)
+            weight_N, normaliser = one(update, state)
+            factor_N[positions] += weight_N * one.rescale(losses[positions], update.label_count_N) / normaliser
+    group = np.array(world.train.columns["group"])
+    whole = factor_N @ gradients
+    for name, row in rows_of(audit, reduction, "group").items():
+        member = group == name
+        assert row["update_size"] == size
+        assert row["loss_share"] == pytest.approx((factor_N * losses)[member].sum() / (factor_N @ losses), abs=0.02)
+        share = (factor_N[member] @ gradients[member]) @ whole / (whole @ whole)
+        assert row["gradient_share"] == pytest.approx(share, abs=0.02)
+
+
+def test_small_updates_give_words_more_of_a_token_mean_than_of_a_sum_and_one_update_of_all_does_not(
+    world, dealt, found
+) -> None:
+    size, audit = dealt
+    words = [
+        {name: rows_of(one, name, "group")["word"]["loss_share"] for name in ("sum", "token_mean")}
+        for one in (audit, found[0])
+    ]
+    assert words[0]["token_mean"] > words[0]["sum"] + (0.05 if size == 3 else 0.005)
+    assert words[1]["token_mean"] == pytest.approx(words[1]["sum"], abs=1e-12)
+
+
+def test_the_value_is_that_of_one_update_of_all_whatever_the_size_of_updates(dealt, found) -> None:
+    value = [{(row["reduction"], row["class"]): row["value"] for row in one.shares} for one in (dealt[1], found[0])]
+    assert value[0] == pytest.approx(value[1], rel=1e-12)
+
+
+def test_only_reductions_that_look_at_mates_have_directions_of_their_own(world) -> None:
+    weights = auditor(world, update_size=5).weights
+    place = {str(one): int(way) for one, way in zip(weights.reductions, weights.direction_R)}
+    same = {name.partition("(")[0] for name, way in place.items() if way == place["sum"]}
+    equal_groups = {"group_balanced", "group_temperature"}  # six words, six sentences
+    assert same == {"sum", "utterance_mean", "stock_sum", "ctc_dro", "gradient_balanced", *equal_groups}
+    assert place["stock_mean"] == place["mean"]
+
+
 def test_shares_of_every_reduction_and_column_add_up_to_one(found) -> None:
     sums: dict[Any, float] = defaultdict(float)
     for row in found[0].shares:
@@ -136,7 +191,7 @@ def test_shares_of_every_reduction_and_column_add_up_to_one(found) -> None:
 @pytest.mark.parametrize(
     "other", ["utterance_mean", "token_mean", "frame_mean", "stock_sum", "ctc_dro", "gradient_balanced"]
 )
-def test_reductions_that_point_the_same_way_have_the_same_shares(found, other) -> None:
+def test_reductions_that_point_the_same_way_in_one_update_have_the_same_shares_of_it(found, other) -> None:
     [same] = [name for name in EVERY if name.split("(")[0] == other]
     for column in ("group", "speaker", "length"):
         one, two = rows_of(found[0], "sum", column), rows_of(found[0], same, column)

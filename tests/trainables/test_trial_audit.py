@@ -57,6 +57,20 @@ def test_the_gradient_shares_of_the_classes_of_a_column_add_up_to_one(out) -> No
     assert {"group", "length"} == set(table["column"])
 
 
+def test_shares_name_the_size_of_the_updates_that_training_makes(out, store, tmp_path) -> None:
+    assert set(pd.read_parquet(out / "trials" / "mean" / "shares.parquet")["update_size"]) == {4}
+    configuration = job(store, tmp_path, "mean")
+    configuration["sections"]["Trainer Arguments"] |= {"gradient_accumulation_steps": 2, "do_train": False}
+    folder = run(configuration)
+    shares = pd.read_parquet(folder / "shares.parquet").set_index(["reduction", "column", "class"])
+    assert set(shares["update_size"]) == {8}
+    few = pd.read_parquet(out / "trials" / "mean" / "shares.parquet").query("phase == 'initial'")
+    words = [one.loc[("token_mean", "group", "word"), "loss_share"] for one in (
+        shares, few.set_index(["reduction", "column", "class"])
+    )]  # fmt: skip
+    assert words[0] < words[1]
+
+
 def test_an_audit_changes_nothing_of_the_training(out, store, tmp_path) -> None:
     without = run(job(store, tmp_path, "mean", audit=False))
     ours, plain = (load_file(folder / "model" / "model.safetensors") for folder in (out / "trials" / "mean", without))
