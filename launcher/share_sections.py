@@ -20,6 +20,7 @@ from launcher.share_stats import CELL, PHASES, baseline_cell, cells, ordered_col
 from launcher.stats import NO_GROUP, with_columns
 from launcher.utterance_files import UtteranceFiles, is_empty, known_columns, parts
 
+_CANCELLED = " \N{DAGGER}"
 MOST_DRAWN = 6  # cells; each is a figure per column and phase, and a page of fifty cannot be read
 NO_SHARES = "No audit was made in this study, so it is not known which utterances each reduction listens to."
 
@@ -99,8 +100,12 @@ def _column(by_cell: Mapping[str, pd.DataFrame], name: str) -> Column:
 
 
 def _figure(means: pd.DataFrame, column: str, phase: str, when: str, slug: str) -> Figure:
-    own = list(means.loc[means["own"], "reduction"].unique())
-    bars = means[["reduction", "class"]].assign(share=means["gradient_share"])
+    marked = means["reduction"] + np.where(means["cancels"], _CANCELLED, "")
+    own = list(marked[means["own"]].unique())
+    bars = pd.DataFrame({
+        "reduction": marked, "class": means["class"],
+        "share": means["gradient_share"].mask(means["cancels"], means["gradient_norm_share"]),
+    })  # fmt: skip
     reference = means.groupby("class", sort=False)["utterance_share"].mean()
     drawn = share_plots.share_bars(bars, reference, own)
     caption = (
@@ -109,6 +114,8 @@ def _figure(means: pd.DataFrame, column: str, phase: str, when: str, slug: str) 
         "that pulls against the rest is left of 0, and the others then pass 100 %. Bold: a reduction of this study"
         f"{', on the models that it trained; any other on all of them' if phase == 'final' else ''}."
     )
+    if means["cancels"].any():
+        caption += f"{_CANCELLED}: the gradients of the classes cancel, so that no share can be told; drawn are parts of their lengths."
     slug = re.sub(r"[^A-Za-z0-9_-]+", "-", slug)
     return sections.figure(f"shares-{slug}", caption, drawn, means, f"gradient_shares_{slug}.csv")
 
@@ -137,10 +144,13 @@ def _table(means: pd.DataFrame, column: str, num_cells: int) -> Table:
 
 def _with_range(row: Mapping[Any, Any]) -> Cell:
     cell = rate(row["gradient_share"])
-    if cell.value is None or row["models"] < 2:
-        return _minus(cell)
-    low, high = row["gradient_low"] * 100, row["gradient_high"] * 100
-    return _minus(Cell(f"{cell.text} [{low:.1f} to {high:.1f}]", cell.value, True))
+    if cell.value is None:
+        return cell
+    if row["models"] > 1:
+        low, high = row["gradient_low"] * 100, row["gradient_high"] * 100
+        cell = Cell(f"{cell.text} [{low:.1f} to {high:.1f}]", cell.value, True)
+    told = _minus(cell)
+    return replace(told, text=f"cancels; median {told.text}") if row["cancels"] else told
 
 
 def _factor(value: Any) -> Cell:

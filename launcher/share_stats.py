@@ -19,7 +19,8 @@ CELL = "cell"
 PHASES = {"initial": "Before training", "final": "After training", "measured": "As it stands"}
 _KEYS = ["phase", "reduction", "column", "class"]
 _SHARES = ["utterance_share", "label_share", "second_share", "loss_share", "gradient_norm_share", "gradient_share",
-           "cosine_to_rest", "mean_loss"]  # fmt: skip
+           "cosine_to_rest", "gradient_left", "mean_loss"]  # fmt: skip
+_LEAST_LEFT = 0.3  # of two gradients of equal length: their cosine is then -0.82
 _SAME = 0.005  # shares closer than half a per cent are written alike
 _PULLS, _IS_PULLED_AT = "it pulls against the rest", "the rest pulls against it"
 _SIGNED = "These shares are signed: those of all classes add up to 100 %."
@@ -114,12 +115,13 @@ def mean_shares(shares: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         phase, reduction, column, class, own (a reduction of the study), models, utterances, the mean of each share,
-        gradient_low and gradient_high (over models), factor (gradient share / utterance share); the reductions of
-        the study first, classes in the order of the table.
+        gradient_low and gradient_high (over models), factor (gradient share / utterance share), cancels (see `_cancels`:
+        gradient_share is the median over models then, and there is no factor); the reductions of the study first,
+        classes in the order of the table.
     """
     nothing_trained = only_measured(results)
     own = {} if nothing_trained else own_reductions(results)
-    table = with_columns(shares, ["trial_id", *_KEYS, "utterances", *_SHARES])
+    table = with_columns(shares, ["trial_id", *_KEYS, "utterances", *_SHARES]).reset_index(drop=True)
     table = table.assign(trained=table["trial_id"].map(own), own=table["reduction"].isin(list(own.values())))
     table[["utterances", *_SHARES]] = table[["utterances", *_SHARES]].astype(float)
     initial = table[table["phase"] == "initial"]
@@ -130,11 +132,38 @@ def mean_shares(shares: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
     found = cells[["utterances", *_SHARES]].mean()
     found["models"] = cells["trial_id"].nunique()
     found["gradient_low"], found["gradient_high"] = cells["gradient_share"].min(), cells["gradient_share"].max()
+    found["cancels"] = _cancels(table.loc[[*initial.index, *final.index]], found)
+    found["gradient_share"] = found["gradient_share"].mask(found["cancels"], cells["gradient_share"].median())
     if nothing_trained:
         found = found.rename(index={"final": "measured"}, level="phase")
     found["factor"] = found["gradient_share"] / found["utterance_share"].where(found["utterance_share"] > 0)
+    found["factor"] = found["factor"].mask(found["cancels"])
     rank = {name: place for place, name in enumerate([*own.values(), *table["reduction"].unique()][::-1])}
     return found.reset_index().sort_values("reduction", key=lambda names: -names.map(rank), kind="stable")
+
+
+def _cancels(table: pd.DataFrame, found: pd.DataFrame) -> pd.Series:
+    """Say where a part of the gradient means nothing: the gradients of the classes cancel in a model, or signs differ over models.
+
+    A signed share divides by the square of what is left of all gradients together. That is small after training, just for
+    the reduction that was trained with: shares of single models are then anything, and their mean is no share of any. What
+    is left is judged by the length that gradients of no common direction would have, so that many classes do not count
+    as cancelling for their number.
+
+    Args:
+        table: rows of single models, numbered uniquely.
+        found: what was made of them, by phase, reduction, column and class.
+    """
+    model = [table[name] for name in ("trial_id", "phase", "reduction", "column")]
+    at_right_angles = (table["gradient_norm_share"] ** 2).groupby(model, sort=False).transform("sum") ** 0.5
+    little = table["gradient_left"] < _LEAST_LEFT * 2**0.5 * at_right_angles
+    by_class = little.groupby([table[name] for name in _KEYS], sort=False).any()
+    both_signs = (found["gradient_low"] < -_SAME) & (found["gradient_high"] > _SAME)
+    keys = [found.index.get_level_values(name) for name in _KEYS]
+    here = both_signs | pd.Series(
+        by_class.reindex(pd.MultiIndex.from_arrays(keys, names=_KEYS)).to_numpy(), found.index
+    )
+    return here.groupby(level=_KEYS[:3], sort=False).transform("any").astype(bool)
 
 
 def only_measured(results: pd.DataFrame) -> bool:
@@ -165,10 +194,13 @@ def sentence(means: pd.DataFrame, column: str) -> str:
         return f"No gradient share of {column} could be measured."
     first_phase = named[named["phase"] == named["phase"].iloc[0]]
     first_phase = first_phase.sort_values("utterance_share", ascending=False, kind="stable")  # of equals, the largest
-    shares = first_phase.groupby("class", sort=False)["gradient_share"]
+    first_phase = first_phase.assign(
+        told=first_phase["gradient_share"].mask(first_phase["cancels"], first_phase["gradient_norm_share"])
+    )
+    shares = first_phase.groupby("class", sort=False)["told"]
     spread = shares.max() - shares.min()
     if spread.max() < _SAME:
-        spread = (first_phase["gradient_share"] - first_phase["utterance_share"]).abs().groupby(
+        spread = (first_phase["told"] - first_phase["utterance_share"]).abs().groupby(
             first_phase["class"], sort=False
         ).max()  # fmt: skip
     chosen = named[named["class"] == spread.round(9).idxmax()]
@@ -178,6 +210,40 @@ def sentence(means: pd.DataFrame, column: str) -> str:
 
 
 def _phase_words(rows: pd.DataFrame, when: str) -> str:
+    """Write what there is to say of one class in one phase: its shares, or why there are none."""
+    cancels = rows["cancels"].astype(bool)
+    told = [write(part, when) for part, write in ((rows[~cancels], _share_words), (rows[cancels], _cancelled_words))
+            if len(part)]  # fmt: skip
+    return " ".join(told)
+
+
+def _cancelled_words(rows: pd.DataFrame, when: str) -> str:
+    """Write of reductions under which no share can be told what of the lengths of gradients the class has."""
+    rows = rows.sort_values("gradient_norm_share", ascending=False, kind="stable")
+    records = rows.to_dict("records")
+    between = len(records) > _MOST_NAMED
+    told = [records[0], records[-1]] if between else records
+    numbers = [
+        f"{_whole_percent(row['gradient_norm_share'])} under {row['reduction']}" + _cosine(row["cosine_to_rest"])
+        for row in told
+        if pd.notna(row["gradient_norm_share"])
+    ]
+    names, utterances = [str(row["reduction"]) for row in records], float(rows["utterance_share"].mean())
+    text = f"{when}, the gradients of the classes cancel under {_listed(names)}, so that no share can be told"
+    if numbers:
+        text += f"; of their lengths {_quoted(rows['class'].iloc[0])} has {_listed(numbers)}, with {_whole_percent(utterances)} of the utterances"
+    return text + ("; the others lie between." if between else ".")
+
+
+def _cosine(value: float) -> str:
+    return f" (cosine to the rest {value:+.2f})".replace("-", "\N{MINUS SIGN}") if pd.notna(value) else ""
+
+
+def _quoted(name: str) -> str:
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{name}\N{RIGHT DOUBLE QUOTATION MARK}"
+
+
+def _share_words(rows: pd.DataFrame, when: str) -> str:
     """Write one sentence on one class in one phase, the greatest share first."""
     rows = rows.sort_values("gradient_share", ascending=False, kind="stable")
     by_share: dict[tuple[str, str], list[str]] = {}
@@ -188,7 +254,7 @@ def _phase_words(rows: pd.DataFrame, when: str) -> str:
     told = [told[0], told[-1]] if between else told
     ((share, why), names), *others = told
     utterances = _whole_percent(float(rows["utterance_share"].mean()))
-    text = f"{when}, {_listed(names)} {_give(names)} \N{LEFT DOUBLE QUOTATION MARK}{rows['class'].iloc[0]}\N{RIGHT DOUBLE QUOTATION MARK} {share} of the gradient with {utterances} of the utterances{why}"
+    text = f"{when}, {_listed(names)} {_give(names)} {_quoted(rows['class'].iloc[0])} {share} of the gradient with {utterances} of the utterances{why}"
     text += "".join(f"; {_listed(names)} {_give(names)} it {share}{why}" for (share, why), names in others)
     return text + ("; the others lie between." if between else ".")
 

@@ -20,7 +20,7 @@ MAX_PAIRED_CLASSES = 64
 _KEY = (("reduction", pa.string()), ("column", pa.string()), ("class", pa.string()))
 _SHARES = (
     "utterance_share", "label_share", "second_share", "value", "loss_share", "gradient_norm_share", "gradient_share",
-    "cosine_to_rest", "mean_loss",
+    "cosine_to_rest", "gradient_left", "mean_loss",
 )  # fmt: skip
 
 
@@ -45,12 +45,15 @@ class GradientShares:
             overruled by the others.
         to_rest_K: cosine of g_k with g - g_k.
         pair_KK: cosine of each class with each other.
+        left: |g| over the sum of all |g_k|: 1 where all pull the same way, 0 where they cancel; then `signed_K` divides
+            by next to nothing.
     """
 
     norm_K: np.ndarray
     signed_K: np.ndarray
     to_rest_K: np.ndarray
     pair_KK: np.ndarray
+    left: float
 
     @classmethod
     def of(cls, gram_KK: np.ndarray) -> GradientShares:
@@ -66,6 +69,7 @@ class GradientShares:
             signed_K=_over(with_all_K, whole),
             to_rest_K=_over(with_all_K - square_K, norm_K * np.sqrt(rest_K)),
             pair_KK=_over(gram_KK, np.outer(norm_K, norm_K)),
+            left=float(_over(np.sqrt(max(whole, 0.0)), norm_K.sum())),
         )
 
 
@@ -101,7 +105,7 @@ def share_rows(
             for code, name in enumerate(one.names):
                 numbers = (
                     *share_K4[code, 1:], value, loss_share_K[code], shares.norm_K[code], shares.signed_K[code],
-                    shares.to_rest_K[code], mean_loss_K[code],
+                    shares.to_rest_K[code], shares.left, mean_loss_K[code],
                 )  # fmt: skip
                 key = {"reduction": str(reduction), "column": one.column, "class": name}
                 counted = {"update_size": weights.update_size, "utterances": int(plain_K4[code, 1])}

@@ -97,6 +97,7 @@ def _shares(frame: pd.DataFrame, gradient_NP: np.ndarray) -> pd.DataFrame:
                         "gradient_norm_share": np.linalg.norm(part_P) / norms,
                         "gradient_share": part_P @ total_P / (total_P @ total_P),
                         "cosine_to_rest": part_P @ rest_P / (np.linalg.norm(part_P) * np.linalg.norm(rest_P)),
+                        "gradient_left": float(np.linalg.norm(total_P)) / norms,
                         "mean_loss": loss_N[chosen].mean(),
                     }
                 )

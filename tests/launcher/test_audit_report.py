@@ -97,6 +97,72 @@ def test_a_class_that_pulls_against_the_others_keeps_its_sign_and_is_told_as_suc
     )
 
 
+def cancelling(left: float | None = 0.25) -> pd.DataFrame:
+    """Return two models trained with sum whose classes pull against each other, so that the signed share may be anything."""
+    rows = [
+        (trial, "final", reduction, name, 0.5, share)
+        for trial, sentence in (("a", 0.757), ("b", -0.447))
+        for reduction in ("sum", "mean")
+        for name, share in (
+            (("sentence", sentence), ("word", 1 - sentence)) if reduction == "sum" else (("sentence", 0.6), ("word", 0.4))
+        )
+    ]  # fmt: skip
+    found = shares(*rows)
+    of_lengths = {("a", "sentence"): 0.52, ("a", "word"): 0.48, ("b", "sentence"): 0.45, ("b", "word"): 0.55}
+    found["gradient_norm_share"] = [of_lengths[key] for key in zip(found["trial_id"], found["class"])]
+    found["cosine_to_rest"] = [-0.85 if trial == "a" else -0.91 for trial in found["trial_id"]]
+    found["gradient_left"] = np.where(found["reduction"] == "sum", left, 0.9)
+    return found
+
+
+@pytest.mark.parametrize("left", [0.25, None])
+def test_where_gradients_cancel_no_share_is_told_but_lengths_and_direction(left) -> None:
+    means = mean_shares(cancelling(left), trials(a="sum", b="sum"))
+    by_name = means[means["class"] == "sentence"].set_index("reduction")
+    assert by_name.loc["sum", "cancels"]
+    assert not by_name.loc["mean", "cancels"]
+    assert by_name.loc["sum", "gradient_share"] == pytest.approx((0.757 - 0.447) / 2)
+    assert np.isnan(by_name.loc["sum", "factor"])
+    assert by_name.loc["mean", "factor"] == pytest.approx(1.2)
+    told = sentence(means, "group")
+    assert (
+        "no share can be told; of their lengths “sentence” has 48 % under sum (cosine to the rest −0.88), with 50 %"
+        in told
+    )
+    assert "mean gives “sentence” 60 % of the gradient" in told
+    assert "sum gives" not in told
+
+
+def test_where_gradients_cancel_the_median_of_models_stands_in_the_place_of_their_mean() -> None:
+    more = [cancelling(), shares(*two_classes("c", "final", "sum", 9.0))]
+    means = mean_shares(pd.concat(more), trials(a="sum", b="sum", c="sum")).set_index(["reduction", "class"])
+    assert means.loc[("sum", "sentence"), "gradient_share"] == 0.757
+    assert means.loc[("sum", "sentence"), "gradient_low"] == -0.447
+
+
+def test_one_model_whose_gradients_cancel_is_enough_and_many_classes_are_not() -> None:
+    found = cancelling(0.25).query("trial_id == 'a'")
+    assert set(mean_shares(found, trials(a="sum")).query("cancels")["reduction"]) == {"sum"}
+    assert not mean_shares(found.assign(gradient_left=0.35), trials(a="sum"))["cancels"].any()
+    # Forty speakers whose gradients stand at right angles: a sixth of the lengths is left, and every share means something.
+    rows = [("a", "final", "sum", f"s{number}", 1 / 40, 1 / 40) for number in range(40)]
+    many = shares(*rows).assign(gradient_norm_share=1 / 40, gradient_left=40**-0.5)
+    assert not mean_shares(many, trials(a="sum"))["cancels"].any()
+
+
+def test_the_table_and_the_figure_mark_what_cancels() -> None:
+    tables = audited()
+    own = tables.shares["reduction"] == "sum"
+    little = tables.shares["gradient_left"].mask(own, 0.1)
+    (column, *_) = section(replace(tables, shares=tables.shares.assign(gradient_left=little))).columns
+    place = column.table.head.index("gradient, signed [range]")
+    factor = column.table.head.index("gradient / utterances")
+    marked = {row[0].text for row in column.table.rows if row[place].text.startswith("cancels; median ")}
+    assert marked == {"sum"}
+    assert {row[factor].text for row in column.table.rows if row[0].text == "sum"} == {"–"}
+    assert "the gradients of the classes cancel" in column.figures[0][1].caption
+
+
 def test_the_table_and_the_figure_say_that_shares_of_the_gradient_are_signed() -> None:
     part = audited().shares["class"] == "word"
     signed = audited().shares["gradient_share"].where(~part, -1.57).where(part, 2.57)

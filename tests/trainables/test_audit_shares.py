@@ -81,6 +81,7 @@ def test_every_share_is_that_of_gradients_computed_one_by_one(world, found, by_h
             "loss_share": (factor_N * losses)[member].sum() / (factor_N @ losses),
             "gradient_norm_share": norms[name] / sum(norms.values()),
             "gradient_share": parts[name] @ whole / (whole @ whole),
+            "gradient_left": np.linalg.norm(whole) / sum(norms.values()),
             "cosine_to_rest": parts[name] @ rest / (norms[name] * np.linalg.norm(rest)),
         }
         assert {key: row[key] for key in expected} == pytest.approx(expected, rel=1e-5, abs=1e-6)
