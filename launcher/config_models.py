@@ -76,7 +76,7 @@ class TrainingConfiguration(BaseModel):
         60.0,
         gt=0,
         description="Padded seconds of audio in one micro-batch. It decides memory and speed: the gradient "
-        "of an update is the same for any value.",
+        "of an update is the same for any value with models that take an attention mask, nearly so with others.",
     )
     audit: bool = Field(
         True, description="Measure which utterances each reduction listens to, before and after training."

@@ -86,6 +86,10 @@ def what_matters(configuration: Configuration, weights: Mapping[str, str] | None
     # Before, beginnings of names counted: the same words left out other utterances, and those trials are others.
     if configuration.training.filter_datasets or configuration.training.filter_controls:
         kept["Training Configuration"]["names"] = "whole"
+    # Before, padding counted in the mean and variance of audio for models without an attention mask, which from here cannot be
+    # told from those with one; `tiny` has one.
+    if configuration.model.model_type != "tiny":
+        kept["Model Configuration"]["normalised"] = "without padding"
     # stock_mean is the one whose fault is to depend on the micro-batch; an audit measures it too.
     if configuration.model.reduction.startswith("stock_mean") if trains else configuration.training.audit:
         kept["Trainer Arguments"]["micro_batch"] = chunk

@@ -53,10 +53,17 @@ def assemble(
         samples_B: 16 kHz mono int16 audio of each.
         labels_B: label ids of each.
         frame_count_B: frames of each.
-        features: decides on normalisation (zero mean, unit variance per utterance) and on the attention mask.
+        features: decides on normalisation (zero mean, unit variance of each utterance, without its padding) and on the
+            attention mask.
     """
     waveforms = [samples.astype(np.float32) / 32_768.0 for samples in samples_B]
-    batch = features(waveforms, sampling_rate=features.sampling_rate, padding=True, return_tensors="pt")
+    # With its mask the extractor leaves the padding out of mean and variance; a model without one is not given it. So each
+    # utterance is what stock preprocessing makes of it, alone, before the collator pads.
+    batch = features(
+        waveforms, sampling_rate=features.sampling_rate, padding=True, return_attention_mask=True, return_tensors="pt"
+    )
+    if not features.return_attention_mask:
+        del batch["attention_mask"]
     return MicroBatch(
         position_B=list(position_B),
         inputs={name: batch[name] for name in ("input_values", "attention_mask") if name in batch},

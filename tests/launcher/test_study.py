@@ -242,3 +242,9 @@ def test_trials_that_leave_out_corpora_by_whole_names_are_not_those_that_did_so_
     plain, filtered = (load("reduction=mean", "seed=1", *more) for more in ((), (filter_,)))
     assert "names" not in what_matters(plain)["Training Configuration"]
     assert what_matters(filtered)["Training Configuration"]["names"] == "whole"
+
+
+def test_models_that_may_have_no_attention_mask_are_marked_as_normalised_without_padding() -> None:
+    plain, base = load("reduction=mean", "seed=1"), load("reduction=mean", "seed=1", "model_type=base")
+    assert "normalised" not in what_matters(plain)["Model Configuration"]
+    assert what_matters(base)["Model Configuration"]["normalised"] == "without padding"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from itertools import groupby, pairwise, product
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import Wav2Vec2FeatureExtractor
 
 from trainables import ctc
 
@@ -96,3 +98,18 @@ def test_an_infinite_loss_becomes_nothing_when_asked() -> None:
     assert float(loss_B) == 0
     assert logits_BTV.grad is not None
     assert not logits_BTV.grad.any()
+
+
+@pytest.mark.parametrize("mask", [True, False])
+def test_an_utterance_is_normalised_as_it_is_alone_however_much_it_is_padded(mask: bool) -> None:
+    draw = np.random.default_rng(2)
+    samples = [draw.normal(300, 4000, seconds * 16_000).astype(np.int16) for seconds in (1, 10)]
+    features = Wav2Vec2FeatureExtractor(return_attention_mask=mask, do_normalize=True)
+    given = ctc.assemble([0, 1], samples, [[1], [1]], [49, 499], features)
+    padded_BS = given.inputs["input_values"]
+    assert ("attention_mask" in given.inputs) == mask
+    for row, one in zip(padded_BS, samples):
+        alone = features(one.astype(np.float32) / 32_768, sampling_rate=16_000, return_tensors="pt")["input_values"][0]
+        assert torch.equal(row[: len(one)], alone)
+        assert not row[len(one) :].any()
+        assert float(row[: len(one)].std()) == pytest.approx(1, abs=1e-3)
