@@ -8,7 +8,7 @@ import pytest
 
 from launcher import cli, ending
 
-KEY = "s3://KEY:SECRET@/x"  # names no bucket: nobody is asked over a network
+KEY = "s3://KEY:HIDDEN@/x"  # names no bucket: nobody is asked over a network
 
 
 def told(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
@@ -28,7 +28,7 @@ def told(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 def test_no_message_shows_the_key_in_an_address(line: str, monkeypatch, capsys) -> None:
     text = told(line, monkeypatch, capsys)
     assert "s3://" in text
-    assert "SECRET" not in text
+    assert "HIDDEN" not in text
 
 
 @pytest.mark.parametrize(
