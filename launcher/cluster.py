@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,6 +12,7 @@ from typing import Any
 from launcher import address as addresses
 from launcher import devices, local_ray, node, room, snapshot
 from launcher.config import ConfigurationError
+from launcher.interrupts import own_sigterm
 
 DRIVER, DRIVER_CPUS = "driver", 0.01
 """What the process that drives a trial asks Ray for: the resource of our heads, elsewhere hardly any of a CPU."""
@@ -105,17 +104,6 @@ class Sizing:
 
 
 @contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Keep what this process does at SIGTERM: `ray.init` makes an exit of it."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if callable(before) and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
 def connected(choice: addresses.Choice | str | None) -> Iterator[Cluster]:
     """Connect to a cluster, or start one on this machine for the time of the block.
 
@@ -138,7 +126,7 @@ def connected(choice: addresses.Choice | str | None) -> Iterator[Cluster]:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
 
-    with _own_sigterm():
+    with own_sigterm():
         context, code = (None, None) if address is None else _joined(choice, is_open=is_open)
         if context is None:
             if address is not None:

@@ -1,8 +1,9 @@
-"""Ctrl-C once asks for the end, twice makes it."""
+"""What signals do: Ctrl-C once asks for the end, twice makes it, and what SIGTERM does stays what it was."""
 
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -30,3 +31,14 @@ def two_interrupts(ask: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Keep what this process does at SIGTERM: `ray.init` makes an exit of it."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)

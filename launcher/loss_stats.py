@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import special, stats
 
+from launcher.answer import count
 from launcher.loss_files import Losses
 from launcher.loss_regression import regress
-from launcher.resampling import (
-    ROUNDS,
-    Resampling,
-    bounds,
-    pearson_rounds,
-    resampling,
-    spearman_rounds,
-)
-from launcher.stats import MIN_SPEAKERS
+from launcher.resampling import ROUNDS, Resampling, bounds, pearson_rounds, resampling, spearman_rounds
+from launcher.speakers import is_nameless
+from launcher.stats import MIN_SPEAKERS, NO_GROUP
 
 LENGTH_ONLY = {"sum": 0.0, "power(alpha=0.25)": 0.25, "power(alpha=0.5)": 0.5, "power(alpha=0.75)": 0.75, "mean": 1.0}
 """Reductions that weigh an utterance by its labels U alone, as U^-alpha: name -> alpha."""
@@ -69,6 +64,7 @@ def analyse(losses: Losses, *, correlation_intervals: bool = True) -> Analysis:
         losses: at least one utterance.
         correlation_intervals: whether correlations get theirs, the only costly part over many utterances.
     """
+    losses = _of_known_speakers(losses)
     draws = resampling(losses.frame)
     regression, notes = regress(losses, clustered=draws.unit == "speakers")
     unit = "speakers are drawn with all their utterances" if draws.unit == "speakers" else "utterances are drawn"
@@ -121,7 +117,7 @@ def group_table(losses: Losses, draws: Resampling) -> pd.DataFrame:
             {
                 "group": name,
                 "utterances": len(loss),
-                **({"speakers": frame.loc[member_N, "speaker"].nunique()} if "speaker" in frame else {}),
+                **({"speakers": _known(frame.loc[member_N, "speaker"]).nunique()} if "speaker" in frame else {}),
                 "mean": loss.mean(),
                 "low": low,
                 "high": high,
@@ -268,14 +264,32 @@ def _correlations(losses: Losses, draws: Resampling | None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _of_known_speakers(losses: Losses) -> Losses:
+    """Give utterances of no known speaker one mark; where none is known there is no column of speakers to draw by."""
+    if "speaker" not in losses.frame:
+        return losses
+    nameless_N = losses.frame["speaker"].map(lambda name: is_nameless(str(name))).astype(bool)
+    if nameless_N.all():
+        return replace(losses, frame=losses.frame.drop(columns="speaker"))
+    return replace(losses, frame=losses.frame.assign(speaker=losses.frame["speaker"].mask(nameless_N, NO_GROUP)))
+
+
+def _known(speakers: pd.Series) -> pd.Series:
+    """Leave the mark of unknown speakers out: it is nobody's name."""
+    return speakers.mask(speakers == NO_GROUP)
+
+
 def _cautions(losses: Losses, draws: Resampling) -> list[str]:
     """List what these losses do not show."""
     frame = losses.frame
     if draws.unit != "speakers":
-        known = "only one speaker is known" if "speaker" in frame else "no column names the speakers"
+        known = "only one speaker is known" if "speaker" in frame else "no speaker is known"
         return [f"Utterances count as independent, since {known}; of the same speakers, intervals would be wider."]
     found = ["Tests and effect sizes of pairs count utterances as independent; judge by the interval over speakers."]
-    few = frame.groupby("group", observed=True)["speaker"].nunique()
+    nameless = int((frame["speaker"] == NO_GROUP).sum())
+    if nameless:
+        found.append(f"{count(nameless, 'utterance')} of no known speaker: together they count as one speaker more.")
+    few = _known(frame["speaker"]).groupby(frame["group"], observed=True).nunique()
     few = few[few < MIN_SPEAKERS]
     if len(few):
         listed = ", ".join(f"{name} ({number})" for name, number in few.items())

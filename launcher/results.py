@@ -85,9 +85,8 @@ def _load(folder: Path, parts: Sequence[str]) -> Tables:
 def write_tables(folder: Path) -> None:
     """Write the union of the trials' tables; memory stays flat in the number of rows."""
     study = read_study(folder)
-    write_whole(
-        folder / "results.parquet", lambda path: pyarrow.parquet.write_table(results_table(folder, study), path)
-    )
+    results = results_table(folder, study)
+    write_whole(folder / "results.parquet", lambda path: pyarrow.parquet.write_table(results, path))
     for part in _PARTS:
         files = list(_part_files(folder, study, part))
         if files:

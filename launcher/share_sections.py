@@ -17,6 +17,7 @@ from launcher.loss_sections import tables as loss_tables
 from launcher.loss_stats import analyse, stack
 from launcher.sections import Cell, Figure, Table, number, rate, text
 from launcher.share_stats import CELL, PHASES, baseline_cell, cells, ordered_columns, sentence, shares_by_cell
+from launcher.speakers import told_apart
 from launcher.stats import NO_GROUP, with_columns
 from launcher.utterance_files import UtteranceFiles, is_empty, known_columns, parts
 
@@ -45,12 +46,13 @@ class LossSection:
 
 @dataclass(frozen=True)
 class AuditSection:
-    """What the audits found; without any, `sentence` says so."""
+    """What the audits found; without any, `sentence` says so. `updates`: of what size those are at which it holds."""
 
     sentence: str
     columns: tuple[Column, ...]
     exact: Table | None
     losses: LossSection
+    updates: str = ""
 
 
 def audit_section(
@@ -82,6 +84,18 @@ def audit_section(
         tuple(_column(by_cell, name) for name in columns),
         _exact_table(exact, cell_of) if len(exact) else None,
         loss_section,
+        _updates(shares),
+    )
+
+
+def _updates(shares: pd.DataFrame) -> str:
+    """Say at which sizes of an update the shares hold; tables of earlier versions do not tell."""
+    sizes = pd.to_numeric(with_columns(shares, ["update_size"])["update_size"]).dropna().astype(int)
+    listed = " or ".join(f"{size:,}" for size in sorted(set(sizes)))
+    return (
+        f"Shares hold for updates of {listed} utterances, on average over whom training may put into one."
+        if listed
+        else ""
     )
 
 
@@ -218,7 +232,7 @@ def _by_variant(
 ) -> tuple[set[str] | None, dict[str, Losses]]:
     """Return the splits of one phase, None without a row of it, and the losses of each variant, finite ones alone."""
     trials = with_columns(results, ["variant", "trial_id"])
-    needed = list(dict.fromkeys(["utt_id", column, "speaker", "loss", "labels"]))
+    needed = list(dict.fromkeys(["utt_id", column, "speaker", "corpus", "loss", "labels"]))
     found, splits = {}, None
     for name, of_variant in trials.groupby("variant", sort=False)["trial_id"]:
         means, lost = None, 0
@@ -232,15 +246,20 @@ def _by_variant(
         if means is None or means.empty:
             continue
         means = means.reset_index()
-        classes = means[column].astype(object).where(means[column].notna(), NO_GROUP).astype(str)
-        frame = pd.DataFrame({"group": pd.Categorical(classes, ordered=True),
+        frame = pd.DataFrame({"group": pd.Categorical(_text(means, column), ordered=True),
                               "loss": (means["loss"] / means["times"]).astype(float),
                               "length": means["labels"].astype(float)})  # fmt: skip
         if "speaker" in means:
-            frame["speaker"] = means["speaker"].astype(object).where(means["speaker"].notna(), NO_GROUP).astype(str)
+            frame["speaker"] = told_apart(*(_text(means, name) for name in ("speaker", "corpus")))
         note = (f"{name}: {count(lost, 'utterance')} without a finite loss left out.",) if lost else ()
         found[str(name)] = Losses(str(name), frame.reset_index(drop=True), {"group": column}, notes=note)
     return splits, found
+
+
+def _text(frame: pd.DataFrame, column: str) -> pd.Series:
+    """Return a column as text, what is missing as a class of its own."""
+    values = with_columns(frame, [column])[column]
+    return values.astype(object).where(values.notna(), NO_GROUP).astype(str)
 
 
 def _added(sums: pd.DataFrame | None, rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

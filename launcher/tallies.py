@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from launcher.speakers import is_nameless, told_apart
 from launcher.stats import NO_GROUP, first_runs, with_columns
 
 COUNTS = ("errors", "words", "char_errors", "chars")
 COLUMNS = ("trial_id", "phase", "utt_id", "speaker", "corpus", "substitutions", "deletions", "insertions", "hits",
            "char_errors", "chars")  # fmt: skip
 """What is read of an utterance table, beside the columns to group by."""
-
-NAMELESS = frozenset({"", "unknown", NO_GROUP.casefold()})
-"""What stands in the column of speakers where it is not known who speaks: nobody's name."""
 
 GIVEN_SPEAKER = "speaker (as given)"
 _CORPUS = "corpus of the speaker"
@@ -52,7 +50,7 @@ class Tally:
     def nameless(self) -> np.ndarray:
         """Tell of each utterance whether its speaker is not known, [U]."""
         names = self.utterances["speaker"].cat.categories
-        return np.array([_is_nameless(str(name)) for name in names] + [False])[
+        return np.array([is_nameless(str(name)) for name in names] + [False])[
             self.utterances["speaker"].cat.codes.to_numpy()
         ]
 
@@ -166,7 +164,7 @@ class _Collector:
             none = pd.Categorical([])
             return pd.DataFrame({"utt_id": pd.Series(dtype=str), GIVEN_SPEAKER: none, "speaker": none})
         table = pd.concat(self.frames, ignore_index=True)
-        table.insert(2, "speaker", _told_apart(table[GIVEN_SPEAKER], table.pop(_CORPUS)))
+        table.insert(2, "speaker", told_apart(table[GIVEN_SPEAKER], table.pop(_CORPUS)))
         named = {name: _named(table[name]).astype("category") for name in table.columns if name != "utt_id"}
         return table.assign(**named)
 
@@ -185,22 +183,6 @@ class _Collector:
             sums[unscored] = np.nan
             found.append(sums.reshape(shape))
         return found
-
-
-def _told_apart(speaker: pd.Series, corpus: pd.Series) -> pd.Series:
-    """Put its corpus before the name of a speaker that several corpora have: they are as many speakers."""
-    pairs = pd.DataFrame({"speaker": speaker, "corpus": corpus}).drop_duplicates()
-    pairs = pairs[~pairs["corpus"].isin(["", NO_GROUP]) & ~pairs["speaker"].map(_is_nameless).astype(bool)]
-    shared = pairs[pairs["speaker"].duplicated(keep=False)]
-    if shared.empty:
-        return speaker
-    apart_N = speaker.isin(shared["speaker"]) & corpus.isin(shared["corpus"])
-    return speaker.where(~apart_N, corpus + "/" + speaker)
-
-
-def _is_nameless(name: str) -> bool:
-    """Tell whether what stands in the column of speakers names nobody."""
-    return name.strip().casefold() in NAMELESS
 
 
 def _named(values: pd.Series) -> pd.Series:

@@ -26,7 +26,7 @@ from torch import nn
 from transformers import Wav2Vec2FeatureExtractor
 
 from trainables import ctc, distributed, exact_gradients, packing, tables
-from trainables.audit_files import RowFile, audit_schema, text_columns
+from trainables.audit_files import Audit, RowFile, audit_schema, text_columns
 from trainables.dataset import Split
 from trainables.errors import DataError
 from trainables.exact_gradients import exact_rows, exact_schema
@@ -44,23 +44,6 @@ Precision = Callable[[], AbstractContextManager[Any]]
 Keep = Callable[[list[dict[str, Any]]], None]
 
 _BLOCK = 1024  # utterances that are sorted by length together; rows of no more are held at a time
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What an audit found; the same on every worker.
-
-    Attributes:
-        shares: rows of shares.parquet.
-        cosines: rows of cosines.parquet.
-        exact: rows of exact.parquet; none unless whole gradients were asked for.
-        summary: weights (their digest), utterances, excluded (loss not finite), split, reductions, left_out, seconds.
-    """
-
-    shares: list[dict[str, Any]]
-    cosines: list[dict[str, Any]]
-    exact: list[dict[str, Any]]
-    summary: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -170,7 +153,7 @@ class Auditor:
             "reductions": [str(reduction) for reduction in self.reductions],
             "settings": [self.blank, self.chunk_size, self.update_size, self.exact_lengths, self.exact, *more],
         }
-        return _hash(json.dumps(decides, sort_keys=True))[:16]
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
     def write(self, model: nn.Module, device: torch.device, precision: Precision, folder: Path) -> Audit:
         """Measure, and write audit.parquet, shares.parquet, cosines.parquet, exact.parquet and, last, audit.json.
@@ -311,7 +294,3 @@ class Auditor:
     @cached_property
     def _label_count_N(self) -> np.ndarray:
         return np.array([len(self.split.labels[position]) for position in self.positions])
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

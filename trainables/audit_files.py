@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,23 @@ import pyarrow as pa
 import pyarrow.parquet
 
 _TEXT = ("utt_id", "corpus", "group", "speaker", "split")
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found; the same on every worker.
+
+    Attributes:
+        shares: rows of shares.parquet.
+        cosines: rows of cosines.parquet.
+        exact: rows of exact.parquet; none unless whole gradients were asked for.
+        summary: weights (their digest), utterances, excluded (loss not finite), split, reductions, left_out, seconds.
+    """
+
+    shares: list[dict[str, Any]]
+    cosines: list[dict[str, Any]]
+    exact: list[dict[str, Any]]
+    summary: dict[str, Any]
 
 
 def text_columns(columns: Sequence[str]) -> tuple[str, ...]:

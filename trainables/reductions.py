@@ -3,8 +3,8 @@
 **L = (1/Z) sum_i w_i l_i** over the N utterances of a whole update, whatever micro-batches and workers it is cut into.
 l_i is the CTC negative log-likelihood of utterance i in nats, U_i its labels and T_i its frames (both taken as at
 least 1), g its group. A reduction is one pure function `update -> (w, Z)`; add one by writing it and putting it into
-the tuple of its kind. It sees only what is known before the first forward, so Z needs no communication. Three files hold
-kinds that do more: `reduction_loss` scales each loss by a factor of itself, `reduction_state` weighs by what earlier
+the tuple of its kind. It sees only what is known before the first forward, so Z needs no communication. Four files hold
+kinds that do more: `reduction_groups` weighs the groups of the training set, `reduction_loss` scales each loss by a factor of itself, `reduction_state` weighs by what earlier
 updates showed, and `reduction_stock`, for replication, depends on how an update is cut.
 
 Within one update `sum`, `utterance_mean`, `token_mean` and `frame_mean` point the same way: they differ by one number per
@@ -26,8 +26,9 @@ import numpy as np
 
 from trainables import reduction_parameters
 from trainables.errors import DataError
+from trainables.reduction_groups import BY_GROUP, dataset_weighted
 from trainables.reduction_loss import BY_LOSS
-from trainables.reduction_parameters import Finite, Positive, PositiveOrInfinite
+from trainables.reduction_parameters import Finite
 from trainables.reduction_state import STATEFUL, Stateful
 from trainables.reduction_stock import STOCK, stock_mean
 from trainables.reduction_types import Observed, State, Update, Weighting
@@ -104,55 +105,13 @@ def power(update: Update, *, alpha: Finite) -> Weighting:
     return np.maximum(update.label_count_N, 1).astype(float) ** -alpha, float(len(update))
 
 
-def group_balanced(update: Update) -> Weighting:
-    """Give every group the same total weight over the training set: w = N_train / (G n_g), Z = N.
-
-    n_g counts the training set, so a group's weight does not hang on who shares its update; rare groups gain, and the
-    fewer they are the noisier the gradient. The mean weight over the training set is 1.
-
-    Reference: King and Zeng 2001, https://doi.org/10.1093/oxfordjournals.pan.a004868 (inverse-frequency weights).
-    """
-    return group_temperature(update, temperature=np.inf)
-
-
-def group_temperature(update: Update, *, temperature: PositiveOrInfinite = 5.0) -> Weighting:
-    """Move groups towards equal weight: w in proportion to (n_g / N_train)^(1/temperature - 1), Z = N.
-
-    Scaled so that the mean weight over the training set is 1. Temperature 1 is utterance_mean, inf is group_balanced;
-    the higher, the more rare groups gain. The same expectation as sampling groups at that temperature, with more
-    variance but without repeats.
-
-    Reference: Arivazhagan et al. 2019, https://arxiv.org/abs/1907.05019 (temperature 5).
-    """
-    group_N, count_G = update.require_groups()
-    share_G = count_G / count_G.sum()
-    log_G = (1.0 / temperature - 1.0) * np.log(share_G)
-    weight_G = np.exp(log_G - log_G.max())
-    return (weight_G / (share_G @ weight_G))[group_N], float(len(update))
-
-
-def dataset_weighted(update: Update, /, **weights: Positive) -> Weighting:
-    """Weigh each group by a number given for it: w = a_g / U, Z = N.
-
-    `dataset_weighted(word=1.3, sentence=0.7)` names every group of the training set. Groups of high numbers gain, and
-    short transcripts as in `mean`. Not normalised: the numbers also scale the step.
-
-    Reference: `dataset_loss_weighting` of https://github.com/hasteinmetz/transfer-learning-for-dysarthria.
-    """
-    group_N, _ = update.require_groups()
-    weight_G = np.array([weights[group] for group in update.groups])
-    weight_N, normaliser = mean(update)
-    return weight_G[group_N] * weight_N, normaliser
-
-
 # The family, by kind.
 _BY_LENGTH = (sum, mean, utterance_mean, token_mean, frame_mean, utterance_frame_mean, power)
-_BY_GROUP = (group_balanced, group_temperature, dataset_weighted)
 # Z follows from who shares the update: these weigh an utterance in company with others otherwise in each.
 _BY_MATES = (token_mean, frame_mean)
 
 REDUCTIONS: Mapping[str, Callable[..., Any]] = {
-    **{function.__name__: function for function in (*_BY_LENGTH, *_BY_GROUP, *BY_LOSS)},
+    **{function.__name__: function for function in (*_BY_LENGTH, *BY_GROUP, *BY_LOSS)},
     **STATEFUL,
     **{function.__name__: function for function in STOCK},
 }
@@ -268,7 +227,7 @@ class Reduction:
     @property
     def needs_groups(self) -> bool:
         """Whether the update must say to which group each utterance belongs."""
-        return self.is_stateful or self._member in _BY_GROUP
+        return self.is_stateful or self._member in BY_GROUP
 
     @property
     def needs_gradient_norms(self) -> bool:

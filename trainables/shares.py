@@ -1,9 +1,8 @@
 """Who speaks: the share of each class of utterances in the value and in the gradient of every reduction.
 
 The audited utterances have the loss L = sum_i c_i l_i with c_i = w_i f_i / Z, on average over the updates that training may
-put them in (`trainables.expected_weights`). Of the gradients only
-the sum of c_i g_i within each class is kept, so memory does not grow with the number of utterances; every share follows
-from the inner products of these sums. Reductions that point the same way share one sum.
+put them in (`trainables.expected_weights`). Of the gradients only the sum of c_i g_i within each class is kept, so memory does
+not grow with utterances; every share follows from the inner products of these sums. One direction, one sum.
 
 N audited utterances, B of them at a time, R reductions, D directions, K classes of a column, P numbers of a gradient.
 """
@@ -28,14 +27,9 @@ MISSING = "(none)"
 
 _SAME_DIRECTION = 1e-12
 _LARGEST_SUMS_BYTES = 4 * 2**30
-# Numbers of gradients, per output layer: some tens of utterances or more.
-_MOST_WAITING = 2**20
+_MOST_WAITING = 2**20  # numbers of gradients, per output layer: some tens of utterances or more
 # Members without defaults need parameters; weights by group only the user can give.
-_CHOSEN = {
-    "power": ("power(alpha=0.25)", "power(alpha=0.5)"),
-    "capped": ("capped(limit=3)",),
-    "dataset_weighted": (),
-}
+_CHOSEN = {"power": ("power(alpha=0.25)", "power(alpha=0.5)"), "capped": ("capped(limit=3)",), "dataset_weighted": ()}
 
 
 def presets(own: Sequence[str] = ()) -> tuple[Reduction, ...]:

@@ -60,8 +60,7 @@ class UpdateTrainer(Trainer):
         self.updates, self.reduction, self.evaluator = loader, reduction, evaluator
         self.blank, self.zero_infinity, self.keep_checkpoints = blank, zero_infinity, keep_checkpoints
         self.totals, self.class_loss = Totals(), class_loss
-        self.room = Room(self.totals)
-        training = loader.loader.weighed
+        self.room, training = Room(self.totals), loader.loader.weighed
         self.reduction_state = reduction.initial_state(training.groups, training.group_counts)
         self.matcher = StepMatcher(target=args.max_grad_norm / 2 or 1.0) if match_step else None
         self._group_gradients = GroupGradients(model, training.groups) if reduction.needs_gradient_norms else None

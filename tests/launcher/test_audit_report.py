@@ -264,6 +264,13 @@ def test_the_section_has_a_figure_per_phase_and_a_table_for_every_column() -> No
     assert cell.text.endswith(f"[{of_sum.min() * 100:.1f} to {of_sum.max() * 100:.1f}]")
 
 
+def test_the_size_of_the_updates_at_which_shares_hold_is_said_where_it_is_known() -> None:
+    assert found_in_audited().updates == ""
+    sizes = np.where(audited().shares["trial_id"] == audited().shares["trial_id"].iloc[0], 8, 16)
+    told = section(replace(audited(), shares=audited().shares.assign(update_size=sizes))).updates
+    assert told.startswith("Shares hold for updates of 8 or 16 utterances")
+
+
 def test_how_well_the_cheap_figure_stands_for_the_exact_one_is_told() -> None:
     table = found_in_audited().exact
     assert table is not None
@@ -291,6 +298,15 @@ def test_an_utterance_counts_once_however_many_seeds_there_are() -> None:
     expected = of_mean.loc[of_mean["group"] == "sentence", "loss"].mean()
     assert (row[0].text, row[1].text, row[2].value) == ("reduction=mean", "sentence", 72)
     assert row[4].value == pytest.approx(expected)
+
+
+def test_one_name_in_two_corpora_is_two_speakers_also_where_losses_are_compared() -> None:
+    place = audited().audit["utt_id"].str[1:].astype(int)
+    corpora = np.where(place % 16 < 8, "one", "two")
+    apart = section(replace(audited(), audit=audited().audit.assign(corpus=corpora))).losses.tables[0]
+    alone = found_in_audited().losses.tables[0]
+    assert [row[3].value for row in alone.rows[:2]] == [8, 8]
+    assert [row[3].value for row in apart.rows[:2]] == [16, 16]
 
 
 def test_losses_that_are_not_finite_are_left_out_and_counted() -> None:

@@ -202,8 +202,25 @@ def test_a_group_of_one_speaker_is_drawn_with_the_smallest_other() -> None:
 def test_which_independence_is_assumed_is_said() -> None:
     assert "speakers are drawn" in analyse(drawn(speakers=9)).method
     assert "utterances are drawn" in analyse(drawn()).method
-    assert any("no column names the speakers" in note for note in analyse(drawn()).notes)
+    assert any("no speaker is known" in note for note in analyse(drawn()).notes)
     assert any("only one speaker" in note for note in analyse(drawn(speakers=1)).notes)
+
+
+@pytest.mark.parametrize("name", ["unknown", "", " Unknown ", "(not given)"])
+def test_utterances_of_nobody_known_are_not_those_of_one_speaker(name: str) -> None:
+    """Else their interval would be as if one person had spoken, and where all are nobody's it would say that one is known."""
+    plain, data = analyse(drawn()), drawn()
+    nobodys = analyse(losses(data.frame["group"], data.frame["loss"], data.frame["length"], [name] * 90))
+    pd.testing.assert_frame_equal(nobodys.groups, plain.groups)
+    assert nobodys.notes == plain.notes
+    half = [name if place % 2 else f"s{place % 9}" for place in range(90)]
+    some = analyse(losses(data.frame["group"], data.frame["loss"], data.frame["length"], half))
+    assert any(
+        "45 utterances of no known speaker: together they count as one speaker more" in one for one in some.notes
+    )
+    named = data.frame["group"][::2]
+    known = [len({half[place] for place in named.index[named == group]}) for group in some.groups["group"]]
+    assert list(some.groups["speakers"]) == known
 
 
 def test_the_regression_finds_what_the_losses_were_made_from() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainables import reduction_loss, reduction_state, reduction_stock
+from trainables import reduction_groups, reduction_loss, reduction_state, reduction_stock
 from trainables.reductions import LENGTH_ONLY, REDUCTIONS, Observed, Update, parse
 
 from reduction_cases import (  # isort: skip
@@ -204,7 +204,9 @@ def test_every_reduction_says_what_it_does_and_where_it_is_from() -> None:
 
 
 def test_the_files_of_the_kinds_hold_no_reduction_that_is_not_registered() -> None:
-    kinds = (*reduction_loss.BY_LOSS, *reduction_stock.STOCK, *reduction_state.STATEFUL.values())
+    kinds = (
+        *reduction_groups.BY_GROUP, *reduction_loss.BY_LOSS, *reduction_stock.STOCK, *reduction_state.STATEFUL.values()
+    )  # fmt: skip
     assert set(kinds) <= set(REDUCTIONS.values())
 
 
