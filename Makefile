@@ -19,7 +19,7 @@ test: $(VENV)/.installed-test ## the default tests: no network, no GPU, under fi
 # One Ray at a time: each takes all cores, and two of them would wait for each other.
 test-slow: $(VENV)/.installed-test ## what takes longer: a cluster that was there before, several workers of Ray Train, pages in a browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "(slow or browser) and not ray"
-	$(BIN)/python -m pytest -m "(slow or browser) and ray"
+	$(BIN)/python -m pytest -m "(slow or browser) and ray" --durations=25
 
 CLUSTER_PACKAGES := openssh-server openssh-client rsync iproute2 slurmctld slurmd slurm-client munge
 test-cluster: $(VENV)/.installed-test ## hosts in namespaces of this machine, brought up by `ray up clusters/lab.yaml`, and by Slurm; as root
@@ -29,7 +29,7 @@ test-cluster: $(VENV)/.installed-test ## hosts in namespaces of this machine, br
 	    { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(CLUSTER_PACKAGES); } >/dev/null; \
 	  else echo "make test-cluster runs as root and needs $(CLUSTER_PACKAGES)" >&2; exit 1; fi; \
 	fi
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m cluster
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m cluster --durations=25
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

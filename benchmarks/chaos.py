@@ -30,7 +30,7 @@ import psutil
 from launcher import results
 
 ROOT = Path(__file__).resolve().parents[1]
-STUDY = ("--set", "reduction=sum,mean", "--set", "seed=1,2", "--set", "num_train_epochs=6", "--set", "groups=group",
+STUDY = ("--set", "reduction=sum,mean", "--set", "num_train_epochs=6", "--set", "groups=group",
          "--set", "save_strategy=steps", "--set", "save_steps=2")  # fmt: skip
 TIME_LIMIT_SECONDS, POLL_SECONDS, _MOST_TRIES = 600, 0.05, 4
 _NOT_COMPARED = ("seconds", "started", "finished", "node", "host", "attempts", "broken_off", "peak_memory_bytes",
@@ -80,11 +80,13 @@ def main(words: Sequence[str] | None = None) -> int:
     return 1 if faults else 0
 
 
-def run(scratch: Path, data: str, backend: str, rounds: int, seed: int, victims: str = "") -> list[Round]:
-    """Run an undisturbed study and so many disturbed ones."""
+def run(
+    scratch: Path, data: str, backend: str, rounds: int, seed: int, victims: str = "", seeds: str = "1,2"
+) -> list[Round]:
+    """Run an undisturbed study and so many disturbed ones; `seeds` are those of the study, two trials each."""
     began = time.monotonic()
     reference = scratch / "reference"
-    process = launch(reference, data, backend)
+    process = launch(reference, data, backend, seeds)
     if process.wait(TIME_LIMIT_SECONDS):
         raise RuntimeError(f"the undisturbed study failed: {(scratch / 'reference.log').read_text()}")
     lasts = time.monotonic() - began
@@ -93,7 +95,7 @@ def run(scratch: Path, data: str, backend: str, rounds: int, seed: int, victims:
     for number in range(rounds):
         for attempt in range(_MOST_TRIES):
             folder, began = scratch / f"round-{number}-{attempt}", time.monotonic()
-            happened = _disturb(folder, data, backend, draw, lasts, victims)
+            happened = _disturb(folder, data, backend, draw, lasts, victims, seeds)
             happened.faults += compare(reference, folder)
             print(f"round {number}: {happened}", file=sys.stderr, flush=True)
             if happened.killed or happened.faults:
@@ -103,7 +105,7 @@ def run(scratch: Path, data: str, backend: str, rounds: int, seed: int, victims:
     return done
 
 
-def launch(folder: Path, data: str, backend: str) -> subprocess.Popen[str]:
+def launch(folder: Path, data: str, backend: str, seeds: str) -> subprocess.Popen[str]:
     """Give the command; what it says goes to a file beside the folder."""
     home = folder.parent / "home"
     home.mkdir(exist_ok=True)
@@ -112,16 +114,19 @@ def launch(folder: Path, data: str, backend: str) -> subprocess.Popen[str]:
     command = [sys.executable, str(ROOT / "launch.py"), "--grid", "losses", "--data", data, "--out", str(folder)]
     with folder.with_suffix(".log").open("a", encoding="utf-8") as log:
         return subprocess.Popen(
-            [*command, "--backend", backend, *STUDY], cwd=ROOT, env=env, text=True, stdout=log, stderr=log
-        )
+            [*command, "--backend", backend, *STUDY, "--set", f"seed={seeds}"],
+            cwd=ROOT, env=env, text=True, stdout=log, stderr=log,
+        )  # fmt: skip
 
 
-def _disturb(folder: Path, data: str, backend: str, draw: random.Random, lasts: float, victims: str) -> Round:
+def _disturb(
+    folder: Path, data: str, backend: str, draw: random.Random, lasts: float, victims: str, seeds: str
+) -> Round:
     """Run one study to its end, with up to three kills."""
     happened, kills = Round(), draw.randint(1, 3)
     finished: dict[str, str] = {}
     while True:
-        process = launch(folder, data, backend)
+        process = launch(folder, data, backend, seeds)
         happened.launches += 1
         began = time.monotonic()
         at = began + draw.uniform(0.05, 0.8) * lasts if len(happened.killed) < kills else float("inf")

@@ -1,10 +1,10 @@
 """How far the gradient of one update depends on its layout: every reduction, and stock Trainer beside them.
 
-    python benchmarks/invariance.py [--ray-train]
+    python benchmarks/invariance.py [--ray-train] [--updates 20]
 
 The update is the same throughout: eight utterances of the sample corpus, the same weights, no clipping. Only its cut into
 micro-batches x accumulation steps x workers (gloo) differs. Prints the relative difference to one micro-batch on one
-worker: of the gradient, and of the weights after 20 updates of training; for stock Trainer the norm of its gradient too.
+worker: of the gradient, and of the weights after so many updates of training; for stock Trainer the norm of its gradient too.
 `--ray-train` runs the workers as those of a real `TorchTrainer` instead of plain processes.
 """
 
@@ -36,7 +36,6 @@ from trainables.vocabulary import Vocabulary
 LAYOUTS = ((8, 1), (4, 2), (2, 4), (1, 8))
 WORKERS = (2, 3)
 STOCK_WORKERS = 2
-UPDATES = 20
 REDUCTIONS = (
     *LENGTH_ONLY, "group_balanced", "group_temperature(temperature=2)", "dataset_weighted(word=1.3, sentence=0.7)",
     "capped(limit=3)", "focal(gamma=2)", "group_dro(eta=0.1)", "ctc_dro(eta=0.01, alpha=0.1, batch_frames=100)",
@@ -48,11 +47,12 @@ OUT = Path(__file__).parent / "out" / "invariance.json"
 
 @click.command()
 @click.option("--ray-train", is_flag=True, help="Workers of a real Ray Train run instead of plain processes.")
+@click.option("--updates", type=click.IntRange(1), default=20, help="Of training, before weights are compared.")
 @click.option("--out", type=click.Path(path_type=Path), default=OUT)
-def main(ray_train: bool, out: Path) -> None:
+def main(ray_train: bool, updates: int, out: Path) -> None:
     """Print the tables."""
     with tempfile.TemporaryDirectory() as scratch:
-        (_in_ray_train if ray_train else _in_processes)(scratch)
+        (_in_ray_train if ray_train else _in_processes)(scratch, updates)
         measured = {workers: torch.load(Path(scratch) / f"{workers}.pt") for workers in (1, *WORKERS)}
         stock = _stock_norms(Path(scratch))
     columns = [f"{bound} x {steps}" for bound, steps in LAYOUTS] + [f"{workers} workers" for workers in WORKERS]
@@ -68,7 +68,7 @@ def main(ray_train: bool, out: Path) -> None:
         others = [measured[1]["weights", reduction, 2]] + [measured[n]["weights", reduction, 2] for n in WORKERS]
         trained[reduction] = [_difference(other, whole) for other in others]
         _print_row(
-            f"weights after {UPDATES} updates, {reduction}",
+            f"weights after {updates} updates, {reduction}",
             [None, None, trained[reduction][0], None, *trained[reduction][1:]],
         )
     for name, norms in stock.items():
@@ -86,19 +86,19 @@ def _print_row(name: str, values: list[float | None]) -> None:
     click.echo(f"{name:58}" + "".join(f"{'' if value is None else f'{value:.1e}':>11}" for value in values))
 
 
-def _in_processes(scratch: str) -> None:
+def _in_processes(scratch: str, updates: int) -> None:
     for workers in (1, *WORKERS):
-        multiprocessing.spawn(_process, args=(workers, scratch), nprocs=workers)  # type: ignore[reportPrivateImportUsage]
+        multiprocessing.spawn(_process, args=(workers, scratch, updates), nprocs=workers)  # type: ignore[reportPrivateImportUsage]
 
 
-def _process(rank: int, workers: int, scratch: str) -> None:
+def _process(rank: int, workers: int, scratch: str, updates: int) -> None:
     meeting = f"file://{scratch}/meeting-{workers}"
     distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=workers)
-    _measure(scratch)
+    _measure(scratch, updates)
     distributed.destroy_process_group()
 
 
-def _in_ray_train(scratch: str) -> None:
+def _in_ray_train(scratch: str, updates: int) -> None:
     """Let Ray Train start the workers and connect them, as in a trial with `--workers N`."""
     from launcher import cluster
 
@@ -109,14 +109,14 @@ def _in_ray_train(scratch: str) -> None:
         for workers in (1, *WORKERS):
             TorchTrainer(
                 _measure_by_name,
-                train_loop_config={"script": str(Path(__file__).resolve()), "scratch": scratch},
+                train_loop_config={"script": str(Path(__file__).resolve()), "scratch": scratch, "updates": updates},
                 scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 0.5}),
                 torch_config=TorchConfig(backend="gloo"),
                 run_config=RunConfig(storage_path=scratch, name=f"workers-{workers}"),
             ).fit()
 
 
-def _measure_by_name(config: dict[str, str]) -> None:
+def _measure_by_name(config: dict[str, Any]) -> None:
     """Find this script in the worker: what stands in `__main__` would be sent by value, and torch cannot be."""
     import importlib.util
 
@@ -125,10 +125,10 @@ def _measure_by_name(config: dict[str, str]) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module._measure(config["scratch"])
+    module._measure(config["scratch"], config["updates"])
 
 
-def _measure(scratch: str) -> None:
+def _measure(scratch: str, updates: int) -> None:
     """Measure every reduction on this worker's share; the first worker writes it down."""
     _settle()
     workers = ours.world_size()
@@ -138,7 +138,7 @@ def _measure(scratch: str) -> None:
         for bound in [bound for bound, _ in LAYOUTS] if workers == 1 else [2]:
             measured["gradient", reduction, bound] = _ours(data, features, vocabulary, reduction, bound)
         for bound in (8, 2) if workers == 1 else (2,):
-            measured["weights", reduction, bound] = _trained(data, features, vocabulary, reduction, bound)
+            measured["weights", reduction, bound] = _trained(data, features, vocabulary, reduction, bound, updates)
     if ours.rank() == 0:
         torch.save(measured, Path(scratch) / f"{workers}.pt")
 
@@ -198,9 +198,11 @@ def _model(vocabulary: Vocabulary, reduction: str) -> Wav2Vec2ForCTC:
     return tiny.build(vocabulary, {"ctc_loss_reduction": reduction})
 
 
-def _trainer(data: Split, features: Any, vocabulary: Vocabulary, reduction: str, bound: int) -> UpdateTrainer:
+def _trainer(
+    data: Split, features: Any, vocabulary: Vocabulary, reduction: str, bound: int, updates: int = 1
+) -> UpdateTrainer:
     loader = Loader(data, features, 1e9, bound, ours.rank(), ours.world_size())
-    arguments = {"save_strategy": "no", "max_steps": UPDATES, "learning_rate": 1e-3, "logging_steps": UPDATES}
+    arguments = {"save_strategy": "no", "max_steps": updates, "learning_rate": 1e-3, "logging_steps": updates}
     return UpdateTrainer(
         _model(vocabulary, "sum"),
         training_arguments(arguments, Path(tempfile.mkdtemp())),
@@ -217,8 +219,10 @@ def _ours(data: Split, features: Any, vocabulary: Vocabulary, reduction: str, bo
     return torch.cat([weight.grad.flatten() for weight in trainer.network.parameters() if weight.grad is not None])
 
 
-def _trained(data: Split, features: Any, vocabulary: Vocabulary, reduction: str, bound: int) -> torch.Tensor:
-    trainer = _trainer(data, features, vocabulary, reduction, bound)
+def _trained(
+    data: Split, features: Any, vocabulary: Vocabulary, reduction: str, bound: int, updates: int
+) -> torch.Tensor:
+    trainer = _trainer(data, features, vocabulary, reduction, bound, updates)
     trainer.train()
     return torch.cat([weight.detach().flatten() for weight in trainer.network.parameters()])
 

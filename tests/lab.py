@@ -260,6 +260,12 @@ def attempts(trial: Path) -> dict[str, Any]:
     return {"attempts": 0, "ended": []}
 
 
+def checkpoint(trial: Path) -> int:
+    """Return the update of the newest whole checkpoint of a trial; 0: there is none."""
+    sealed = trial.glob("checkpoints/checkpoint-*/sealed.json")
+    return max((int(path.parent.name.partition("-")[2]) for path in sealed), default=0)
+
+
 def processes(host: Host, like: str) -> Sequence[int]:
     """Return the numbers of the processes of a host whose command lines match."""
     lines = [line.strip().partition(" ") for line in host.run("ps -eo pid,args").stdout.splitlines()[1:]]
@@ -267,7 +273,7 @@ def processes(host: Host, like: str) -> Sequence[int]:
 
 
 def _prelude() -> str:
-    return f"cd {ROOT} && export RAY_AUTH_MODE=token PATH={ROOT}/.venv/bin:$PATH &&"
+    return f"cd {ROOT} && export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 PATH={ROOT}/.venv/bin:$PATH &&"
 
 
 def _trimmed(text: str) -> str:

@@ -18,9 +18,11 @@ from launcher import results
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 
-@pytest.mark.parametrize(("backend", "rounds"), [("tune", 3), ("train", 1)])
-def test_killed_processes_lose_repeat_and_change_nothing(data: Path, tmp_path: Path, backend: str, rounds: int) -> None:
-    happened = chaos.run(tmp_path, str(data), backend, rounds, seed=11)
+@pytest.mark.parametrize(("backend", "rounds", "seeds"), [("tune", 2, "1,2"), ("train", 1, "1")])
+def test_killed_processes_lose_repeat_and_change_nothing(
+    data: Path, tmp_path: Path, backend: str, rounds: int, seeds: str
+) -> None:
+    happened = chaos.run(tmp_path, str(data), backend, rounds, seed=11, seeds=seeds)
     assert [one.faults for one in happened] == [[]] * rounds
     assert sum(len(one.killed) for one in happened) >= rounds
 

@@ -163,36 +163,30 @@ def test_a_study_in_a_bucket_goes_on_when_a_worker_loses_its_power(lab: Lab, jud
     lab.wait_for_all()
 
 
-def test_a_job_that_is_stopped_ends_behind_a_checkpoint_and_the_same_job_goes_on(
+def test_a_study_goes_on_in_the_same_job_after_its_driver_is_killed_and_after_it_is_stopped(
     lab: Lab, judged: Callable[..., None]
 ) -> None:
-    job = lab.submit("stopped", "--backend tune", variables={"RAY_JOB_STOP_WAIT_TIME_S": "240"})
-    trial = lab.wait_for_the_middle(job.name)
-    finished = chaos.hashes(lab.folder(job.name))
-    lab.laptop(f"ray job stop {job.number} --address http://127.0.0.1:8265", seconds=STUDY_SECONDS)
-    assert lab.finish(job) == "STOPPED"
-    assert not (trial / "result.json").exists()
-    record = labs.attempts(trial)
-    assert (record["attempts"], record["open"], record["ended"]) == (1, False, [])
-    again = lab.submit(job.name, "--backend tune")
-    assert lab.finish(again) == "SUCCEEDED", again.log.read_text()
-    judged(job.name, finished, ended=labs.attempts(trial)["ended"])
-    assert json.loads((trial / "result.json").read_text())["resumed"]
-
-
-def test_after_the_driver_is_killed_the_same_job_finishes_the_study(lab: Lab, judged: Callable[..., None]) -> None:
-    job = lab.submit("driver-killed", "--backend tune")
-    trial = lab.wait_for_the_middle(job.name)
-    finished = chaos.hashes(lab.folder(job.name))
+    name, variables = "driver-killed", {"RAY_JOB_STOP_WAIT_TIME_S": "240"}
+    job = lab.submit(name, "--backend tune")
+    trial = lab.wait_for_the_middle(name)
+    finished = chaos.hashes(lab.folder(name))
     (driver,) = labs.processes(lab.hosts[HEAD], r"python launch\.py")
     lab.hosts[HEAD].run(f"kill -9 {driver}")
     assert lab.finish(job) == "FAILED"
-    began = time.monotonic()
-    again = lab.submit(job.name, "--backend tune")
+    began, before = time.monotonic(), labs.checkpoint(trial)
+    again = lab.submit(name, "--backend tune", variables=variables)
     until("another attempt", goes_on(trial, 1), STUDY_SECONDS)
     seconds = time.monotonic() - began
-    assert lab.finish(again) == "SUCCEEDED"
-    judged(job.name, finished, seconds=seconds, ended=labs.attempts(trial)["ended"])
+    until("a checkpoint of it", lambda: labs.checkpoint(trial) > before, STUDY_SECONDS)
+    lab.laptop(f"ray job stop {again.number} --address http://127.0.0.1:8265", seconds=STUDY_SECONDS)
+    assert lab.finish(again) == "STOPPED"
+    assert not (trial / "result.json").exists(), "the long trial was too short"
+    record, behind = labs.attempts(trial), labs.checkpoint(trial)
+    assert (record["attempts"], record["open"], len(record["ended"])) == (2, False, 1)
+    last = lab.submit(name, "--backend tune")
+    assert lab.finish(last) == "SUCCEEDED", last.log.read_text()
+    judged(name, finished, seconds=seconds, ended=labs.attempts(trial)["ended"], stopped_behind=behind)
+    assert labs.attempts(trial)["ended"] == record["ended"], "to be stopped is no broken attempt"
 
 
 @pytest.mark.usefixtures("reference")  # made now: the study that begins here goes on into the next test
