@@ -143,12 +143,12 @@ def mean_shares(shares: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cancels(table: pd.DataFrame, found: pd.DataFrame) -> pd.Series:
-    """Say where a part of the gradient means nothing: the gradients of the classes cancel in a model, or signs differ over models.
+    """Say where a part of the gradient means nothing: the gradients of the classes cancel in a model.
 
     A signed share divides by the square of what is left of all gradients together. That is small after training, just for
     the reduction that was trained with: shares of single models are then anything, and their mean is no share of any. What
     is left is judged by the length that gradients of no common direction would have, so that many classes do not count
-    as cancelling for their number.
+    as cancelling for their number. Of tables that do not tell it, by shares of one class that have both signs over models.
 
     Args:
         table: rows of single models, numbered uniquely.
@@ -157,12 +157,12 @@ def _cancels(table: pd.DataFrame, found: pd.DataFrame) -> pd.Series:
     model = [table[name] for name in ("trial_id", "phase", "reduction", "column")]
     at_right_angles = (table["gradient_norm_share"] ** 2).groupby(model, sort=False).transform("sum") ** 0.5
     little = table["gradient_left"] < _LEAST_LEFT * 2**0.5 * at_right_angles
-    by_class = little.groupby([table[name] for name in _KEYS], sort=False).any()
+    models = pd.DataFrame({"little": little, "untold": table["gradient_left"].isna()})
+    any_by_class = models.groupby([table[name] for name in _KEYS], sort=False).any()
+    at = pd.MultiIndex.from_arrays([found.index.get_level_values(name) for name in _KEYS], names=_KEYS)
+    is_little_N, is_untold_N = any_by_class.reindex(at).to_numpy(dtype=bool).T
     both_signs = (found["gradient_low"] < -_SAME) & (found["gradient_high"] > _SAME)
-    keys = [found.index.get_level_values(name) for name in _KEYS]
-    here = both_signs | pd.Series(
-        by_class.reindex(pd.MultiIndex.from_arrays(keys, names=_KEYS)).to_numpy(), found.index
-    )
+    here = pd.Series(is_little_N | (is_untold_N & both_signs.to_numpy(dtype=bool)), found.index)
     return here.groupby(level=_KEYS[:3], sort=False).transform("any").astype(bool)
 
 

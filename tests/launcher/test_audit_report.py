@@ -150,6 +150,18 @@ def test_one_model_whose_gradients_cancel_is_enough_and_many_classes_are_not() -
     assert not mean_shares(many, trials(a="sum"))["cancels"].any()
 
 
+def test_signs_that_differ_over_models_are_no_cancelling_where_most_of_the_gradient_is_left() -> None:
+    """As of a class of small gradients at right angles to the rest: its share is about 0, now above and now below."""
+    one, two = (shares(*two_classes(name, "final", "sum", share)) for name, share in (("a", 0.793), ("b", 1.007)))
+    table = pd.concat([one.assign(gradient_left=0.934), two.assign(gradient_left=0.886)])
+    table["gradient_norm_share"] = [0.755, 0.245, 0.898, 0.102]
+    means = mean_shares(table, trials(a="sum", b="sum")).set_index("class")
+    assert not means["cancels"].any()
+    assert means.loc["sentence", "gradient_share"] == pytest.approx(0.9)
+    assert means.loc["word", "factor"] == pytest.approx(0.1 / means.loc["word", "utterance_share"])
+    assert mean_shares(table.drop(columns="gradient_left"), trials(a="sum", b="sum"))["cancels"].all()
+
+
 def test_the_table_and_the_figure_mark_what_cancels() -> None:
     tables = audited()
     own = tables.shares["reduction"] == "sum"
