@@ -18,7 +18,7 @@ from launcher.loss_stats import analyse, stack
 from launcher.sections import Cell, Figure, Table, number, rate, text
 from launcher.share_stats import CELL, PHASES, baseline_cell, cells, ordered_columns, sentence, shares_by_cell
 from launcher.speakers import told_apart
-from launcher.stats import NO_GROUP, with_columns
+from launcher.stats import named, with_columns
 from launcher.utterance_files import UtteranceFiles, is_empty, known_columns, parts
 
 _CANCELLED = " \N{DAGGER}"
@@ -246,20 +246,14 @@ def _by_variant(
         if means is None or means.empty:
             continue
         means = means.reset_index()
-        frame = pd.DataFrame({"group": pd.Categorical(_text(means, column), ordered=True),
+        frame = pd.DataFrame({"group": pd.Categorical(named(means[column]), ordered=True),
                               "loss": (means["loss"] / means["times"]).astype(float),
                               "length": means["labels"].astype(float)})  # fmt: skip
         if "speaker" in means:
-            frame["speaker"] = told_apart(*(_text(means, name) for name in ("speaker", "corpus")))
+            frame["speaker"] = told_apart(named(means["speaker"]), named(with_columns(means, ["corpus"])["corpus"]))
         note = (f"{name}: {count(lost, 'utterance')} without a finite loss left out.",) if lost else ()
         found[str(name)] = Losses(str(name), frame.reset_index(drop=True), {"group": column}, notes=note)
     return splits, found
-
-
-def _text(frame: pd.DataFrame, column: str) -> pd.Series:
-    """Return a column as text, what is missing as a class of its own."""
-    values = with_columns(frame, [column])[column]
-    return values.astype(object).where(values.notna(), NO_GROUP).astype(str)
 
 
 def _added(sums: pd.DataFrame | None, rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -114,21 +114,7 @@ def run(
     """
     out = place.folder
     stop_file = out.resolve() / f".stop-{os.getpid()}"
-    taken = handover.take_up(todo, rows, out, launch, console)
-    try:
-        handover.describe(todo, taken, out)
-    except results.ResultsError as error:
-        raise Unbegun(error) from error
-    place.drop(stop_file)  # of an earlier launch that was killed and had this number
-    place.drop_wishes()
-    place.send()
-    jobs = [
-        {
-            **handover.job(study, trial, data, out.resolve(), stop_file), "uri": place.uri,
-            "trackers": trackers.told(study, trial, place, os.environ),
-        }
-        for trial in todo
-    ]  # fmt: skip
+    jobs = _handed_out(study, todo, rows, data, place, stop_file, launch=launch, console=console)
     in_vain, broke_down = 0, False
     begun = {name: row.get("attempts", 0) for name, row in rows.items()}
     try:
@@ -161,6 +147,33 @@ def run(
     finally:
         if stop_file.exists():
             place.tidy(stop_file)
+
+
+def _handed_out(
+    study: Study, todo: Sequence[Trial], rows: Mapping[str, Mapping[str, Any]], data: Prepared, place: Place, stop_file: Path,
+    *, launch: Mapping[str, Any], console: Console,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Write down what the trials are to do, and return what their processes are told.
+
+    Raises:
+        Unbegun: it cannot be written.
+    """
+    out = place.folder
+    taken = handover.take_up(todo, rows, out, launch, console)
+    try:
+        handover.describe(todo, taken, out)
+    except results.ResultsError as error:
+        raise Unbegun(error) from error
+    place.drop(stop_file)  # of an earlier launch that was killed and had this number
+    place.drop_wishes()
+    place.send()
+    return [
+        {
+            **handover.job(study, trial, data, out.resolve(), stop_file), "uri": place.uri,
+            "trackers": trackers.told(study, trial, place, os.environ),
+        }
+        for trial in todo
+    ]  # fmt: skip
 
 
 def _has_ended(row: Mapping[str, Any], begun: int) -> bool:

@@ -23,6 +23,14 @@ def with_columns(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return frame.reindex(columns=[*frame.columns, *absent]).astype(dict.fromkeys(absent, object))
 
 
+def named(values: pd.Series) -> pd.Series:
+    """Return the values as text, what is missing as a class of its own."""
+    code_N, distinct = pd.factorize(values)
+    # The code of what is missing is -1, the last.
+    names = np.array([*map(str, distinct), NO_GROUP], dtype=object)
+    return pd.Series(names[code_N], index=values.index, dtype=object)
+
+
 def first_runs(results: pd.DataFrame) -> pd.DataFrame:
     """Return the trials without further runs of the same cell with the same seed, which are no further seeds."""
     return results[~is_repeat(results)] if "repeat" in results.columns else results

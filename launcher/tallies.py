@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from launcher.speakers import is_nameless, told_apart
-from launcher.stats import NO_GROUP, first_runs, with_columns
+from launcher.stats import first_runs, named, with_columns
 
 COUNTS = ("errors", "words", "char_errors", "chars")
 COLUMNS = ("trial_id", "phase", "utt_id", "speaker", "corpus", "substitutions", "deletions", "insertions", "hits",
@@ -142,7 +142,7 @@ class _Collector:
         if not wanted.any():
             return
         rows, trial_N = part[wanted], trial_N[wanted]
-        speaker = _named(rows["speaker"])
+        speaker = named(rows["speaker"])
         known = 0 if self.cells.known is None else len(self.cells.known)
         cell_N = self.cells.of(
             (self.names.of(rows["utt_id"]).astype(np.int64) << _SPEAKER_BITS) | self.speakers.of(speaker)
@@ -154,8 +154,8 @@ class _Collector:
         self.counts.append(_counts(rows))
 
     def _describe(self, rows: pd.DataFrame, speaker: pd.Series) -> None:
-        kept = {name: _named(rows[name]) for name in self.columns if name in rows.columns and name != "speaker"}
-        own = {"utt_id": rows["utt_id"], GIVEN_SPEAKER: speaker, _CORPUS: _named(rows["corpus"])}
+        kept = {name: named(rows[name]) for name in self.columns if name in rows.columns and name != "speaker"}
+        own = {"utt_id": rows["utt_id"], GIVEN_SPEAKER: speaker, _CORPUS: named(rows["corpus"])}
         self.frames.append(pd.DataFrame({**own, **kept}))
 
     def utterances(self) -> pd.DataFrame:
@@ -165,8 +165,8 @@ class _Collector:
             return pd.DataFrame({"utt_id": pd.Series(dtype=str), GIVEN_SPEAKER: none, "speaker": none})
         table = pd.concat(self.frames, ignore_index=True)
         table.insert(2, "speaker", told_apart(table[GIVEN_SPEAKER], table.pop(_CORPUS)))
-        named = {name: _named(table[name]).astype("category") for name in table.columns if name != "utt_id"}
-        return table.assign(**named)
+        texts = {name: named(table[name]).astype("category") for name in table.columns if name != "utt_id"}
+        return table.assign(**texts)
 
     def arrays(self, num_trials: int) -> list[np.ndarray]:
         """Return the counts, [T, U] each, in the order of `COUNTS`."""
@@ -183,14 +183,6 @@ class _Collector:
             sums[unscored] = np.nan
             found.append(sums.reshape(shape))
         return found
-
-
-def _named(values: pd.Series) -> pd.Series:
-    """Return the values as text, what is missing as a class of its own."""
-    code_N, distinct = pd.factorize(values)
-    # The code of what is missing is -1, the last.
-    names = np.array([*map(str, distinct), NO_GROUP], dtype=object)
-    return pd.Series(names[code_N], index=values.index, dtype=object)
 
 
 def _counts(rows: pd.DataFrame) -> tuple[np.ndarray, ...]:

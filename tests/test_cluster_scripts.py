@@ -152,11 +152,12 @@ def test_the_token_on_slurm_is_for_its_owner_alone_and_goes_with_the_job(place: 
     assert place.tokens == []
 
 
-def test_the_signal_before_the_end_lets_the_launch_finish_its_checkpoints(place: Place) -> None:
+def told_to_stop(place: Place, when: str) -> None:
+    """Send the job its notice once the launch says that it is there."""
     ready = place.folder / "ready"
     os.mkfifo(ready)
     script = subprocess.Popen(
-        ["bash", str(SLURM), "--grid", "losses"], env=place.environment(READY=str(ready)), cwd=place.folder,
+        ["bash", str(SLURM), "--grid", "losses"], env=place.environment(**{when: str(ready)}), cwd=place.folder,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert ready.read_text() == "ready"
@@ -164,23 +165,17 @@ def test_the_signal_before_the_end_lets_the_launch_finish_its_checkpoints(place:
     _, told = script.communicate(timeout=60)
     assert script.returncode == 130
     assert "the same sbatch line goes on" in told
+
+
+def test_the_signal_before_the_end_lets_the_launch_finish_its_checkpoints(place: Place) -> None:
+    told_to_stop(place, "READY")
     after = place.log[place.log.index("checkpoints") :]
     assert sorted(after) == ["checkpoints", "n1: ended", "n2: ended", "n3: ended"]
     assert place.tokens == []
 
 
 def test_the_signal_while_the_launch_prepares_its_data_is_not_lost(place: Place) -> None:
-    ready = place.folder / "ready"
-    os.mkfifo(ready)
-    script = subprocess.Popen(
-        ["bash", str(SLURM), "--grid", "losses"], env=place.environment(PREPARING=str(ready)), cwd=place.folder,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert ready.read_text() == "ready"
-    script.send_signal(signal.SIGINT)
-    _, told = script.communicate(timeout=60)
-    assert script.returncode == 130
-    assert "the same sbatch line goes on" in told
+    told_to_stop(place, "PREPARING")
     assert place.tokens == []
 
 

@@ -37,9 +37,8 @@ class Diverged(FloatingPointError):
 def classify(error: BaseException) -> str:
     """Tell the class of a failure from what was raised, or from what caused it."""
     for cause in _causes(error):
-        if getattr(
-            cause, "is_request_error", False
-        ):  # where a disk is full, "free some" is what a request error says of it
+        if getattr(cause, "is_request_error", False):
+            # That a disk is full is told by a request error too: "free some".
             return STORAGE if _was_storage(cause) else WRONG_REQUEST
         if isinstance(cause, Diverged):
             return DIVERGED

@@ -82,6 +82,14 @@ def start(folder: Path, what: str, *before: str, **more: str) -> subprocess.Pope
     )  # fmt: skip
 
 
+def waiting(folder: Path, *before: str, **more: str) -> tuple[subprocess.Popen[str], int]:
+    """Start work that waits for a signal; returns once it does, with the number of its process."""
+    process = start(folder, "wait", *before, **more)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "told: wait\n"
+    return process, int(process.stderr.readline().removeprefix("pid "))
+
+
 @pytest.mark.parametrize(
     ("what", "said"),
     [
@@ -122,9 +130,7 @@ def test_a_log_on_a_full_disk_costs_neither_the_work_nor_why_it_ended(tmp_path: 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_reaches_the_work_as_ctrl_c(tmp_path: Path, number: int) -> None:
-    process = start(tmp_path, "wait")
-    assert process.stderr is not None
-    assert [process.stderr.readline(), process.stderr.readline()[:4]] == ["told: wait\n", "pid "]
+    process, _ = waiting(tmp_path)
     process.send_signal(number)
     stdout, _ = process.communicate(timeout=60)
     assert stdout == "asked to stop\n"
@@ -132,20 +138,14 @@ def test_a_signal_reaches_the_work_as_ctrl_c(tmp_path: Path, number: int) -> Non
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_job_of_ray_begins_with_ctrl_c_blocked_and_stops_all_the_same(tmp_path: Path, number: int) -> None:
-    process = start(tmp_path, "wait", BLOCKED="1")
-    assert process.stderr is not None
-    process.stderr.readline()
-    process.stderr.readline()
+    process, _ = waiting(tmp_path, BLOCKED="1")
     process.send_signal(number)
     stdout, _ = process.communicate(timeout=60)
     assert stdout == "asked to stop\n"
 
 
 def test_a_stop_that_is_told_to_all_processes_at_once_is_one_wish(tmp_path: Path) -> None:
-    process = start(tmp_path, "wait")
-    assert process.stderr is not None
-    process.stderr.readline()
-    process.stderr.readline()
+    process, _ = waiting(tmp_path)
     for one in (psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)):
         one.send_signal(signal.SIGTERM)  # as `ray job stop` does, and `scancel`
     stdout, _ = process.communicate(timeout=60)
@@ -153,10 +153,8 @@ def test_a_stop_that_is_told_to_all_processes_at_once_is_one_wish(tmp_path: Path
 
 
 def test_the_work_ends_when_the_launch_is_killed(tmp_path: Path) -> None:
-    process = start(tmp_path, "wait")
-    assert process.stderr is not None
-    process.stderr.readline()
-    worker = psutil.Process(int(process.stderr.readline().split()[1]))
+    process, number = waiting(tmp_path)
+    worker = psutil.Process(number)
     process.kill()
     process.wait()
     _, alive = psutil.wait_procs([worker], timeout=30)
@@ -172,20 +170,15 @@ def test_a_job_in_the_background_of_a_script_can_be_stopped(tmp_path: Path) -> N
     ignoring = (
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
     )
-    process = start(tmp_path, "wait", sys.executable, "-c", ignoring)
-    assert process.stderr is not None
-    process.stderr.readline()
-    process.stderr.readline()
+    process, _ = waiting(tmp_path, sys.executable, "-c", ignoring)
     process.send_signal(signal.SIGTERM)
     stdout, _ = process.communicate(timeout=60)
     assert stdout == "asked to stop\n"
 
 
 def test_work_outlives_the_terminal_that_shows_it_and_hears_of_its_end_once(tmp_path: Path) -> None:
-    process = start(tmp_path, "wait")
+    process, _ = waiting(tmp_path)
     assert process.stderr is not None
-    process.stderr.readline()
-    process.stderr.readline()
     process.stderr.close()  # the window is closed: whoever writes there gets an error
     process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGHUP)

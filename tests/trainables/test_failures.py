@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
+from launcher import storage
 from trainables import failures
 from trainables.corpora import writing
 from trainables.errors import DataError
@@ -78,3 +80,12 @@ def test_memory_that_ran_out_for_real_is_seen() -> None:
     with pytest.raises(RuntimeError, match="allocate") as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert failures.is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize("number", sorted(errno.errorcode))
+def test_what_is_met_around_a_trial_is_of_storage_just_where_it_would_be_within(number: int) -> None:
+    """`launcher.storage` and `trainables.failures` may not import each other."""
+    error = OSError(number, os.strerror(number))
+    assert storage.concerns(error) == (classify(error) == STORAGE)
+    as_text = RuntimeError(os.strerror(number))
+    assert storage.concerns(as_text) == (classify(as_text) == STORAGE)
