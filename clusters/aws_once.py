@@ -12,10 +12,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import boto3
 import click
-from botocore.exceptions import ClientError
 from ssh_range import narrow
+
+try:
+    import boto3
+    from botocore.exceptions import ClientError
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"{missing}: pip install --constraint constraints.txt boto3, in the checkout") from missing
 
 CLUSTER = "lossgrid"
 _EC2_MAY_BE = {

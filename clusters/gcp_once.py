@@ -12,9 +12,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
-from googleapiclient import discovery
-from googleapiclient.errors import HttpError
 from ssh_range import narrow
+
+try:
+    from googleapiclient import discovery
+    from googleapiclient.errors import HttpError
+except ModuleNotFoundError as missing:
+    told = "pip install --constraint constraints.txt google-api-python-client, in the checkout"
+    raise SystemExit(f"{missing}: {told}") from missing
 
 CLUSTER = "lossgrid"
 _APIS = ("compute", "iam", "cloudresourcemanager", "storage", "artifactregistry", "file")

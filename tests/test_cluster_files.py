@@ -6,6 +6,7 @@ import fnmatch
 import json
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -343,6 +344,19 @@ def test_ssh_is_never_opened_to_the_world(once: ModuleType, more: tuple[str, ...
     assert refused.exit_code == 2
     assert complaint in refused.output  # and no account was asked for anything: there is none here
     assert ssh_range.narrow("203.0.113.7/32") == "203.0.113.7/32"
+
+
+@pytest.mark.parametrize(
+    ("script", "module", "package"),
+    [("aws_once.py", "boto3", "boto3"), ("gcp_once.py", "googleapiclient", "google-api-python-client")],
+)
+def test_what_the_scripts_for_an_account_need_is_named(script: str, module: str, package: str) -> None:
+    folder = str(CLUSTERS)
+    code = f"import runpy, sys; sys.modules[{module!r}] = None; sys.path.insert(0, {folder!r}); runpy.run_path({str(CLUSTERS / script)!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"pip install --constraint constraints.txt {package}" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_head_may_end_only_machines_of_its_own_cluster() -> None:
