@@ -24,11 +24,25 @@ CHECKOUT = "/shared/lossgrid"
 SHORT, LONG, LONGEST = (1, 2), 90, 220
 """Epochs. Two trials are done soon, one is long enough for a fault to hit it in its middle (45 s on two quiet cores), one is
 still not done when Ray gives a host up that does not answer (65 s)."""
-START_SECONDS, STUDY_SECONDS = 300.0, 480.0
-_S3_PORT = 9000
-_MAKE_BUCKET = (
-    "from urllib.request import Request, urlopen; urlopen(Request({address!r} + '/speech', method='PUT'), timeout=5)"
-)
+START_SECONDS, STUDY_SECONDS, _LOAD_SECONDS = 480.0, 480.0, 120.0
+_NODES = """
+import time, ray
+ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
+end = time.monotonic() + {seconds}
+while (there := sorted(node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"])) != {wanted}:
+    if time.monotonic() > end:
+        break
+    time.sleep(1)
+print("answer:", *there)
+"""
+_STATUS = """
+import time
+from ray.job_submission import JobSubmissionClient
+client, end = JobSubmissionClient("http://127.0.0.1:8265"), time.monotonic() + {seconds}
+while (status := client.get_job_status({number!r}).value) in ("PENDING", "RUNNING") and time.monotonic() < end:
+    time.sleep(1)
+print("answer:", status)
+"""
 _SUBMITTED = re.compile(r"Job '(raysubmit_\w+)' submitted")
 
 
@@ -83,19 +97,44 @@ class Lab:
             transcript.write(f"laptop$ {line}\n{_trimmed(done.stdout)}\n{took}\n\n")
         return done.stdout
 
-    def up(self) -> None:
-        """Bring the cluster up and wait for all of its machines."""
+    def up(self, *, late: str = "") -> None:
+        """Bring the cluster up and wait for all of its machines.
+
+        Args:
+            late: the name of a worker on which Ray does not start at first; "": Ray starts on all at once.
+        """
+        program = f"{CHECKOUT}/.venv/bin/ray"
+        if late:
+            self.hosts[late].run(f"mount --bind /bin/false {program}")
         self.laptop("ray up -y ~/lab.yaml", seconds=START_SECONDS)
+        if late:
+            until("another try", lambda: processes(self.hosts[late], "sleep 10$"), START_SECONDS)
+            self.hosts[late].run(f"umount {program}")
         self.wait_for_all()
 
     def wait_for_all(self) -> None:
         """Wait until the cluster has head and workers again, none of them twice."""
-        asked = "import ray; ray.init(address='auto', log_to_driver=False, logging_level='ERROR'); "
-        asked += "print(*sorted(node['NodeManagerAddress'] for node in ray.nodes() if node['Alive']))"
-        line = f"RAY_AUTH_MODE=token {CHECKOUT}/.venv/bin/python -c {shlex.quote(asked)}"
         all_of_them = sorted(self.hosts[name].address for name in (HEAD, *WORKERS))
-        until("all machines", lambda: self.hosts[HEAD].run(line).stdout.split() == all_of_them, START_SECONDS)
+        found = self._asked(_NODES.format(wanted=all_of_them, seconds=START_SECONDS), START_SECONDS)
+        assert found.split() == all_of_them, f"found {found} within {START_SECONDS:g} s\n{self._why_not()}"
         self.laptop("ray exec ~/lab.yaml 'ray status'")
+
+    def _asked(self, script: str, seconds: float) -> str:
+        """Return the answer of a script on the head that waits for something itself: to load Ray for each question takes a core."""
+        line = f"RAY_AUTH_MODE=token {CHECKOUT}/.venv/bin/python -c {shlex.quote(script)}"
+        told = self.hosts[HEAD].run(line, seconds=seconds + _LOAD_SECONDS).stdout
+        (answer,) = re.findall(r"^answer: (.*)$", told, flags=re.MULTILINE)  # Ray may speak too, of nodes that died
+        return answer
+
+    def _why_not(self) -> str:
+        """What the autoscaler and the machines say when a worker stays away."""
+        lines = {HEAD: "tail -n 60 /tmp/ray/session_latest/logs/monitor.*"}
+        lines |= dict.fromkeys(WORKERS, "tail -n 15 /tmp/ray/session_latest/logs/{raylet,gcs_server,dashboard_agent}.*")
+        told = ""
+        for name, line in lines.items():
+            done = self.hosts[name].run(f"ps -eo pid,etimes,args | cut -c -200; {line}", check=False)
+            told += f"--- {name}\n{done.stdout}{done.stderr}"
+        return told
 
     def folder(self, name: str) -> Path:
         """Return the folder of a study."""
@@ -134,16 +173,10 @@ class Lab:
         laptop.cut_off()
 
     def finish(self, job: Job) -> str:
-        """Wait for the end of a job; returns how Ray says that it ended."""
-        until(f"the end of {job.name}", lambda: self.status(job) in ("SUCCEEDED", "FAILED", "STOPPED"), STUDY_SECONDS)
-        return self.status(job)
-
-    def status(self, job: Job) -> str:
-        """Ask the head how a job is; the client may be gone."""
-        asked = "from ray.job_submission import JobSubmissionClient as C; "
-        asked += f"print(C('http://127.0.0.1:8265').get_job_status('{job.number}').value)"
-        line = f"RAY_AUTH_MODE=token {CHECKOUT}/.venv/bin/python -c {shlex.quote(asked)}"
-        return self.hosts[HEAD].run(line).stdout.strip()
+        """Wait for the end of a job; returns how the head says that it ended: the client may be gone."""
+        status = self._asked(_STATUS.format(number=job.number, seconds=STUDY_SECONDS), STUDY_SECONDS)
+        assert status in ("SUCCEEDED", "FAILED", "STOPPED"), f"{job.name} is {status} after {STUDY_SECONDS:g} s"
+        return status
 
     def trial(self, name: str) -> Path:
         """Return the folder of the longest trial of a study."""
@@ -181,20 +214,6 @@ class Lab:
         (self.scratch / "faults.json").write_text(json.dumps(self.faults, indent=1))
         print(self.faults[-1], file=sys.stderr)
 
-    def serve_a_bucket(self) -> Bucket:
-        """Start a server of S3 on a machine of its own, with one bucket; all others have the keys to it."""
-        server = self.hosts[STORAGE]
-        address = f"http://{server.address}:{_S3_PORT}"
-        command = f"{ROOT}/.venv/bin/python -m moto.server --host {server.address} --port {_S3_PORT}"
-        server.start(f"exec {command}", self.scratch / "s3.log")
-        ask = f"{ROOT}/.venv/bin/python -c {shlex.quote(_MAKE_BUCKET.format(address=address))}"
-        until("a server of S3", lambda: server.run(ask, check=False).returncode == 0, START_SECONDS)
-        for name in (HEAD, *WORKERS, LAPTOP):
-            keys = self.hosts[name].folder / "home" / ".aws" / "credentials"
-            keys.parent.mkdir(mode=0o700)
-            keys.write_text("[default]\naws_access_key_id = test\naws_secret_access_key = test\n")
-        return Bucket(self, {"AWS_ENDPOINT_URL": address, "AWS_EC2_METADATA_DISABLED": "true"})
-
     def _open_tunnel(self) -> None:
         laptop = self.hosts[LAPTOP]
 
@@ -205,35 +224,6 @@ class Lab:
             return
         laptop.start(f"{_prelude()} exec ray dashboard ~/lab.yaml", self.scratch / "tunnel.log")
         until("the tunnel", is_open, START_SECONDS)
-
-
-@dataclass
-class Bucket:
-    """Studies in a bucket that only the hosts reach.
-
-    Attributes:
-        lab: the hosts.
-        variables: by which programs find its server.
-    """
-
-    lab: Lab
-    variables: Mapping[str, str]
-
-    def uri(self, name: str) -> str:
-        """Return where a study lies."""
-        return f"s3://speech/studies/{name}"
-
-    def look(self, name: str) -> None:
-        """Copy what is new of a study to where those in the shared folder lie."""
-        folders = f"Path('/shared/studies/{name}'), Path('/shared/copied-{name}.json')"
-        copy = f"Mirror({self.uri(name)!r}, {folders}).pull('', is_light)"
-        script = f"from pathlib import Path; from launcher.mirror import Mirror; from launcher.places import is_light; {copy}"
-        self.lab.hosts[LAPTOP].run(f"cd {ROOT} && {self.told} .venv/bin/python -c {shlex.quote(script)}")
-
-    @property
-    def told(self) -> str:
-        """The variables before a command."""
-        return " ".join(f"{name}={value}" for name, value in self.variables.items())
 
 
 def launch(name: str, epochs: Sequence[int], *words: str, out: str = "") -> str:

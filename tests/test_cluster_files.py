@@ -81,6 +81,36 @@ def test_head_and_workers_ask_for_the_token(path: Path) -> None:
     assert all("RAY_AUTH_MODE=token" in options + command for command in starts(cluster))
 
 
+@pytest.mark.parametrize("path", RAY_FILES, ids=NAMES)
+@pytest.mark.parametrize("failures", [0, 2, 7])
+def test_a_start_that_fails_is_tried_again(path: Path, failures: int, tmp_path: Path) -> None:
+    # `ray start` fails so often; `ray stop` does what it should, and `sleep` takes no time.
+    log = tmp_path / "log"
+    stand_in = f"""#!/bin/sh
+[ "$1" != stop ] || exit 0
+echo "$*" >> {log}
+[ $(wc -l < {log}) -gt {failures} ]
+"""
+    for name, what in {"ray": stand_in, "sleep": "#!/bin/sh\n"}.items():
+        (program := tmp_path / name).write_text(what)
+        program.chmod(0o755)
+    tries, codes = [], []
+    for command in starts(read(path)):
+        command = command.replace("/shared/lossgrid/.venv/bin", str(tmp_path))
+        log.unlink(missing_ok=True)
+        there = {"PATH": f"{tmp_path}:/usr/bin:/bin", "RAY_HEAD_IP": "192.0.2.7"}
+        done = subprocess.run(
+            ["bash", "-c", f"true && ({command})"], env=there, capture_output=True, text=True
+        )  # as Ray
+        tries.append(len(log.read_text().splitlines()))
+        codes.append(done.returncode)
+    is_lab = path not in CLOUD_FILES
+    # A machine of a cloud is replaced by another; one of a lab would never be tried again.
+    assert tries == [min(failures + 1, 3), failures + 1 if is_lab else min(failures + 1, 3)]
+    assert codes == [int(failures > 2), int(failures > 2 and not is_lab)]
+    assert "--address=192.0.2.7:6379" in log.read_text()
+
+
 @pytest.mark.parametrize("path", CLOUD_FILES, ids=lambda path: path.name)
 def test_the_head_holds_drivers_only_and_workers_scale_from_zero(path: Path) -> None:
     cluster = read(path)
@@ -112,7 +142,7 @@ def test_commands_on_a_new_machine_are_correct_shell_and_say_what_fails(path: Pa
 def test_each_spot_worker_and_no_head_watches_for_the_notice_of_its_cloud(path: Path) -> None:
     cluster = read(path)
     assert "spot_watcher" not in " ".join(cluster["head_start_ray_commands"])
-    *_, start, watch = cluster["worker_start_ray_commands"]
+    start, watch = cluster["worker_start_ray_commands"]
     assert "ray start" in start
     words, _, where = watch.partition(" > ")
     nohup, python, script, *options = words.split()
