@@ -8,10 +8,12 @@ the disk: folders that all of them see need no NFS. Needs root, and the Debian p
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shlex
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -172,7 +174,8 @@ class Hosts(contextlib.AbstractContextManager["Hosts"]):
         self.key = folder / "id"
         self._by_name: dict[str, Host] = {}
         self._switch: subprocess.Popen[bytes] | None = None
-        self._made: list[Path] = []
+        # Held by all hosts of all tests that run now; in it, the folders that they made in the root of this machine.
+        self._made = Path(tempfile.gettempdir(), "lossgrid-hosts.lock").open("a+")
 
     def __enter__(self) -> Hosts:
         self.folder.mkdir(parents=True)
@@ -191,8 +194,8 @@ class Hosts(contextlib.AbstractContextManager["Hosts"]):
 
     def __exit__(self, *_: object) -> None:
         with contextlib.ExitStack() as stack:  # each is ended, whatever becomes of the others
-            for point in self._made:
-                stack.callback(point.rmdir)  # empty outside of the hosts
+            stack.enter_context(self._made)
+            stack.callback(self._remove_folders)
             if self._switch is not None:
                 stack.callback(self._switch.wait)
                 stack.callback(self._switch.kill)
@@ -236,10 +239,23 @@ class Hosts(contextlib.AbstractContextManager["Hosts"]):
                       "link set bridge up"):  # fmt: skip
             _ip(number, words)
         first = Path(next(iter(self._binds)))
+        fcntl.flock(self._made, fcntl.LOCK_SH)
         for folder in reversed([first, *first.parents]):
-            if not folder.exists():
+            with contextlib.suppress(FileExistsError):  # other hosts may make it just now
                 folder.mkdir()
-                self._made.append(folder)
+                print(folder, file=self._made, flush=True)
+
+    def _remove_folders(self) -> None:
+        """Remove what was made in the root, unless others use it: the kernel would take it from under their hosts."""
+        try:
+            fcntl.flock(self._made, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        self._made.seek(0)
+        for folder in reversed([Path(line) for line in self._made.read().splitlines()]):
+            if folder.is_dir() and not any(folder.iterdir()):  # empty outside of the hosts
+                folder.rmdir()
+        self._made.truncate(0)
 
     def _add(self, name: str, address: str) -> None:
         assert self._switch is not None

@@ -21,8 +21,8 @@ from hosts import Host, Hosts, until
 ROOT = Path(__file__).resolve().parents[1]
 HEAD, WORKERS, LAPTOP, STRANGER, STORAGE = "head", ("worker1", "worker2"), "laptop", "stranger", "storage"
 CHECKOUT = "/shared/lossgrid"
-SHORT, LONG, LONGEST = (1, 2), 90, 220
-"""Epochs. Two trials are done soon, one is long enough for a fault to hit it in its middle (45 s on two quiet cores), one is
+SHORT, LONG, LONGEST = (1, 2), 75, 220
+"""Epochs. Two trials are done soon, one is long enough for a fault to hit it in its middle (40 s on two quiet cores), one is
 still not done when Ray gives a host up that does not answer (65 s)."""
 START_SECONDS, STUDY_SECONDS, _LOAD_SECONDS = 480.0, 480.0, 120.0
 _NODES = """
@@ -75,6 +75,7 @@ class Lab:
     shared: Path
     scratch: Path
     faults: list[dict[str, Any]] = field(default_factory=list)
+    _reference: subprocess.Popen[str] | None = None
 
     def write_file(self) -> None:
         """Write `clusters/lab.yaml` with addresses, user and key of these hosts into the home of the laptop."""
@@ -135,6 +136,17 @@ class Lab:
             done = self.hosts[name].run(f"ps -eo pid,etimes,args | cut -c -200; {line}", check=False)
             told += f"--- {name}\n{done.stdout}{done.stderr}"
         return told
+
+    def begin_reference(self, epochs: Sequence[int]) -> None:
+        """Begin a study to which nothing is going to happen, on a machine by itself; it runs beside the first tests."""
+        line = f"{_prelude()} exec {launch('reference', epochs, '--backend tune')}"
+        self._reference = self.hosts[STORAGE].start(line, self.scratch / "reference.log")
+
+    def reference(self) -> Path:
+        """Wait for the end of that study; returns its folder."""
+        assert self._reference is not None
+        assert self._reference.wait(STUDY_SECONDS) == 0, (self.scratch / "reference.log").read_text()
+        return self.folder("reference")
 
     def folder(self, name: str) -> Path:
         """Return the folder of a study."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import time
@@ -57,14 +58,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         lab.write_file()
         lab.laptop("ray get-auth-token --generate >/dev/null && chmod 600 ~/.ray/auth_token")
         lab.up(late=WORKERS[1])
+        lab.begin_reference((*SHORT, LONG, LONGEST))
         yield lab
 
 
 @pytest.fixture(scope="module")
 def reference(lab: Lab) -> Path:
-    """The folder of the same study, with all trials of the others, on the laptop alone and undisturbed."""
-    lab.laptop(labs.launch("reference", (*SHORT, LONG, LONGEST), "--backend tune"), seconds=STUDY_SECONDS)
-    return lab.folder("reference")
+    """The folder of the same study, with all trials of the others, on one machine alone and undisturbed."""
+    return lab.reference()
 
 
 @pytest.fixture
@@ -259,3 +260,14 @@ def test_a_host_leaves_nothing_behind(tmp_path: Path) -> None:
         assert network() == before
     assert not Path(f"/proc/{first}").exists()
     assert network() == before
+
+
+def test_hosts_that_end_leave_others_what_they_share(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("there")
+    point = "/lossgrid-hosts-test"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(Hosts(tmp_path / "first", ["one"], {point: tmp_path}, []))
+        with Hosts(tmp_path / "second", ["two"], {point: tmp_path}, []) as others:
+            stack.close()  # those that made the folder
+            assert others["two"].run(f"cat {point}/file").stdout == "there"
+    assert not Path(point).exists()

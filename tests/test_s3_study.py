@@ -15,9 +15,9 @@ from benchmarks import chaos
 from launcher import results
 
 pytestmark = pytest.mark.ray
-# Long enough for a worker to send (5 s) well before its end, with evaluations as far apart as Ray Train takes reports (0.5 s).
-LONG = ("--set", "num_train_epochs=200", "--set", "eval_strategy=steps", "--set", "eval_steps=20")
-WORDS = (*STUDY, *LONG, "--set", "learning_rate=0.003,0.002", "--max-concurrent", "1")
+# The first is long enough for a worker to send (5 s) well before its end, with evaluations as far apart as Ray Train takes reports (0.5 s).
+EPOCHS = ("--set", "num_train_epochs=200,5", "--set", "eval_strategy=steps", "--set", "eval_steps=20")
+WORDS = (*STUDY, *EPOCHS, "--max-concurrent", "1")
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +75,11 @@ def test_two_workers_of_ray_train_share_a_trial_there(
     bucket: s3.Bucket, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    code, stderr = launch(tmp_path, data, bucket.uri("studies/two"), "--set", "learning_rate=0.003", "--workers", "2")
-    assert code == 0, stderr
-    (row,) = results.load(fetched(bucket.uri("studies/two"), tmp_path / "seen")).results.to_dict("records")
+    uri = bucket.uri("studies/two")
+    process = start(tmp_path / "unused", data, *STUDY, "--workers", "2", "--out", uri)
+    _, stderr = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 0, stderr
+    (row,) = results.load(fetched(uri, tmp_path / "seen")).results.to_dict("records")
     assert (row["status"], row["workers"]) == ("done", 2)
 
 
