@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -262,7 +263,10 @@ def test_a_host_leaves_nothing_behind(tmp_path: Path) -> None:
     assert network() == before
 
 
-def test_hosts_that_end_leave_others_what_they_share(tmp_path: Path) -> None:
+def test_hosts_that_end_leave_others_what_they_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        tempfile, "tempdir", str(tmp_path)
+    )  # not among the hosts of other tests, which still use theirs
     (tmp_path / "file").write_text("there")
     point = "/lossgrid-hosts-test"
     with contextlib.ExitStack() as stack:
