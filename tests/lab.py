@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HEAD, WORKERS, LAPTOP, STRANGER, STORAGE = "head", ("worker1", "worker2"), "laptop", "stranger", "storage"
 CHECKOUT = "/shared/lossgrid"
 SHORT, LONG, LONGEST = (1, 2), 75, 220
-"""Epochs. Two trials are done soon, one is long enough for a fault to hit it in its middle (40 s on two quiet cores), one is
+"""Epochs. Two trials are done soon, one is long enough for a fault to hit it in its middle (about 40 s on two quiet cores), one is
 still not done when Ray gives a host up that does not answer (65 s)."""
 START_SECONDS, STUDY_SECONDS, _LOAD_SECONDS = 480.0, 480.0, 120.0
 _NODES = """

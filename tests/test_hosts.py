@@ -264,9 +264,8 @@ def test_a_host_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_hosts_that_end_leave_others_what_they_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        tempfile, "tempdir", str(tmp_path)
-    )  # not among the hosts of other tests, which still use theirs
+    # Not among the hosts of other tests: those of this file are still there.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "file").write_text("there")
     point = "/lossgrid-hosts-test"
     with contextlib.ExitStack() as stack:
